@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Out-of-tree build of cachefiles.ko and ondemandfs.ko; "make help" lists all.
+
+# A directory, or stock, base or debug for a kernel of scripts/setup.sh or
+# scripts/build-kernel.sh.
+KDIR	?= /lib/modules/$(shell uname -r)/build
+ifneq ($(filter stock base debug,$(KDIR)),)
+override KDIR := $(shell scripts/kernel-path.sh build $(KDIR))
+endif
+
+ONDEMAND	?= y
+DEBUG		?= n
+ERROR_INJECTION	?= n
+release		:= $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null)
+BUILD		?= build/$(release)
+
+options	:= CACHEFILES=m CACHEFILES_ONDEMAND=$(ONDEMAND) CACHEFILES_DEBUG=$(DEBUG) \
+	   CACHEFILES_ERROR_INJECTION=$(ERROR_INJECTION) ONDEMANDFS=m
+kbuild	= $(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) \
+	  $(patsubst %=n,%=,$(addprefix CONFIG_,$(options)))
+probes	:= $(wildcard compat/probe/*)
+
+modules: $(BUILD)/generated/compat-config.h
+	@scripts/mirror.sh $(BUILD) $(options)
+	+$(kbuild) modules
+
+# What this kernel offers is asked once; its configuration dates the answer.
+$(BUILD)/generated/compat-config.h: $(probes) $(KDIR)/include/generated/autoconf.h
+	@scripts/mirror.sh $(BUILD) $(options)
+	+@$(MAKE) -C $(KDIR) M=$(abspath $(BUILD))/probe modules >$(BUILD)/probe.log 2>&1 || \
+		{ cat $(BUILD)/probe.log; exit 1; }
+	@scripts/compat-config.sh $(BUILD)
+
+$(KDIR)/include/generated/autoconf.h:
+	@echo "$(or $(KDIR),KDIR): no prepared kernel build directory; give KDIR=, or run" \
+		"scripts/setup.sh and give KDIR=stock" >&2; exit 1
+
+modules_install: modules
+	+$(kbuild) modules_install INSTALL_MOD_DIR=updates DEPMOD=: \
+		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=)
+	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $(release)
+
+clean:
+	rm -rf build
+	+[ ! -f tools/testing/selftests/cachefiles/Makefile ] || \
+		$(MAKE) -s -C tools/testing/selftests/cachefiles clean
+
+check check-static check-vm check-debug:
+	+scripts/check.sh $(patsubst check-%,%,$(@:check=all))
+
+demo bench:
+	+scripts/$@.sh
+
+help:
+	@cat scripts/help.txt
+
+.PHONY: modules modules_install clean check check-static check-vm check-debug demo bench help
+.DELETE_ON_ERROR:
