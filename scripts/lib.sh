@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034
+#
+# What the scripts share; sourced after "set -euo pipefail".
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/cachefiles
+jobs=${JOBS:-$(nproc)}
+
+# say TEXT...: progress, on standard error with the seconds since the start
+say() {
+	printf '[%4d s] %s: %s\n' "$SECONDS" "${0##*/}" "$*" >&2
+}
+
+# die TEXT...
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# kernel_dir NAME|DIR: the directory of a kernel: stock, base or debug in the cache
+# folder, or any that has boot/vmlinuz-RELEASE, lib/modules/RELEASE and, to build
+# modules for it, build.
+kernel_dir() {
+	case $1 in
+	stock | base | debug)
+		[ -e "$cache/kernels/$1" ] || die "no $1 kernel; run $(kernel_hint "$1")"
+		readlink -f "$cache/kernels/$1"
+		;;
+	*)
+		[ -d "$1/boot" ] || die "$1: not a kernel directory"
+		readlink -f "$1"
+		;;
+	esac
+}
+
+kernel_hint() {
+	case $1 in
+	stock) echo scripts/setup.sh ;;
+	*) echo "scripts/build-kernel.sh $1" ;;
+	esac
+}
+
+# kernel_release DIR
+kernel_release() {
+	local images=("$1"/boot/vmlinuz-*)
+
+	[ -e "${images[0]}" ] || die "$1: no boot/vmlinuz-*"
+	echo "${images[0]##*/vmlinuz-}"
+}

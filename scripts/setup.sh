@@ -1,0 +1,161 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# setup.sh [build] [vm] [check] [bench] [debug]
+#
+# Brings a Debian 12 machine, as root, to where the named things work; without an
+# argument everything but debug. Packages are installed by apt. The stock kernel and
+# its headers are unpacked into the cache folder, the host's own kernel stays what it
+# is. What is there already is skipped, so this may run as often as one likes.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+series=6.12
+
+declare -A packages=(
+	[build]="gcc gcc-12 libc6-dev make bc kmod xz-utils zstd libelf1 libssl3 pahole git"
+	[vm]="qemu-system-x86 busybox-static cpio kmod xz-utils zstd e2fsprogs xfsprogs
+		erofs-utils dmsetup mount util-linux"
+	[check]="sparse coccinelle shellcheck perl python3 git"
+	[bench]="libfuse3-dev fuse3 pkg-config python3"
+	[debug]="flex bison libelf-dev libssl-dev bc cpio rsync"
+)
+
+updated=
+apt_update() {
+	[ -z "$updated" ] || return 0
+	updated=y
+	say "reading the package lists"
+	apt-get -q update >"$cache/apt.log" 2>&1 || say "apt-get update failed, see $cache/apt.log"
+}
+
+# Installs what of its arguments is missing.
+apt_install() {
+	local missing=() package
+
+	for package in "$@"; do
+		[ "$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+			missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	[ "$(id -u)" = 0 ] || die "not root, and these packages are missing: ${missing[*]}"
+	apt_update
+	say "installing ${missing[*]}"
+	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+		install --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
+		{ tail -20 "$cache/apt.log" >&2; die "installing packages failed"; }
+}
+
+# fetch PACKAGE: downloads its newest version and prints the file's name
+fetch() {
+	local file
+
+	mkdir -p "$cache/debs"
+	cd "$cache/debs"
+	file=$(find . -maxdepth 1 -name "$1_*.deb" | sort -V | tail -1)
+	if [ -z "$file" ]; then
+		say "downloading $1"
+		apt-get -q -o APT::Sandbox::User=root download "$1" >"$cache/apt.log" 2>&1 || {
+			apt_update
+			apt-get -q -o APT::Sandbox::User=root download "$1" >"$cache/apt.log" 2>&1
+		} || die "downloading $1 failed, see $cache/apt.log"
+		file=$(find . -maxdepth 1 -name "$1_*.deb" | sort -V | tail -1)
+	fi
+	echo "$cache/debs/${file#./}"
+}
+
+# The newest release of the series that the package lists know.
+newest_release() {
+	apt-cache pkgnames "linux-image-$series" |
+		sed -nE "s/^linux-image-($series\.[0-9]+\+deb12-amd64)-unsigned\$/\1/p" | sort -V | tail -1
+}
+
+stock_kernel() {
+	local release common dir tmp kbuild
+
+	[ ! -e "$cache/kernels/stock" ] || return 0
+	release=$(newest_release)
+	[ -n "$release" ] || { apt_update && release=$(newest_release); }
+	[ -n "$release" ] || die "no linux-image-$series*-amd64-unsigned in the package lists"
+	common=${release%-amd64}
+
+	dir=$cache/kernels/stock-$release
+	tmp=$dir.new.$$
+	rm -rf "$tmp"
+	mkdir -p "$tmp"
+	for package in "linux-image-$release-unsigned" "linux-headers-$release" \
+		"linux-headers-$common-common" "linux-kbuild-$common"; do
+		file=$(fetch "$package")
+		say "unpacking ${file##*/}"
+		dpkg-deb -x "$file" "$tmp"
+	done
+
+	# The headers name each other by absolute path, as if installed.
+	sed -i "s|^include /usr/src/|include $dir/usr/src/|" "$tmp/usr/src/linux-headers-$release/Makefile"
+	kbuild=$(find "$tmp/usr" -maxdepth 3 -type d -name "linux-kbuild-*" | head -1)
+	for link in scripts tools; do
+		ln -sfn "$dir${kbuild#"$tmp"}/$link" "$tmp/usr/src/linux-headers-$release/$link"
+	done
+	ln -sfn "usr/src/linux-headers-$release" "$tmp/build"
+
+	say "indexing the modules of $release"
+	depmod -b "$tmp" "$release"
+
+	# The uncompressed kernel inside the image starts in a virtual machine without
+	# unpacking itself, which costs an emulated processor seconds.
+	at=$(LC_ALL=C grep -abom1 $'\x28\xb5\x2f\xfd' "$tmp/boot/vmlinuz-$release" | head -1 | cut -d: -f1)
+	tail -c +$((at + 1)) "$tmp/boot/vmlinuz-$release" | zstd -dcq >"$tmp/vmlinux" 2>/dev/null || :
+	readelf -n "$tmp/vmlinux" 2>/dev/null | grep -q Xen || rm -f "$tmp/vmlinux"
+
+	rm -rf "$dir"
+	mv "$tmp" "$dir"
+	ln -sfn "${dir##*/}" "$cache/kernels/stock"
+	rm -rf "$cache/debs"
+	say "stock kernel $release is in $dir"
+}
+
+# The parts of the kernel source that checks and tests use; the whole of it is for
+# build-kernel.sh alone.
+kernel_tools() {
+	local tarball=/usr/src/linux-source-$series.tar.xz tmp=$cache/source.new.$$
+
+	[ ! -e "$cache/source/scripts/checkpatch.pl" ] || return 0
+	rm -rf "$tmp" "$cache/source"
+	mkdir -p "$tmp"
+	if [ ! -e "$tarball" ]; then
+		file=$(fetch "linux-source-$series")
+		say "unpacking ${file##*/}"
+		dpkg-deb -x "$file" "$tmp/deb"
+		tarball=$tmp/deb$tarball
+	fi
+	say "unpacking checkpatch, coccinelle scripts and kselftest headers"
+	tar -xf "$tarball" -C "$tmp" --strip-components=1 --wildcards --no-anchored \
+		"linux-source-$series/scripts/checkpatch.pl" \
+		"linux-source-$series/scripts/spelling.txt" \
+		"linux-source-$series/scripts/const_structs.checkpatch" \
+		"linux-source-$series/scripts/kernel-doc" \
+		"linux-source-$series/scripts/coccicheck" \
+		"linux-source-$series/scripts/coccinelle" \
+		"linux-source-$series/tools/testing/selftests/kselftest*.h" \
+		"linux-source-$series/tools/testing/selftests/lib.mk" \
+		"linux-source-$series/tools/testing/selftests/kselftest/runner.sh" \
+		"linux-source-$series/tools/testing/selftests/kselftest/prefix.pl"
+	if [ -d "$tmp/deb" ]; then
+		mv "$tmp/deb/usr/src/linux-source-$series.tar.xz" "$cache/"
+		rm -rf "$tmp/deb"
+	fi
+	mv "$tmp" "$cache/source"
+	rm -rf "$cache/debs"
+}
+
+[ $# -gt 0 ] || set -- build vm check bench
+mkdir -p "$cache"
+for what in "$@"; do
+	[ -n "${packages[$what]:-}" ] || die "usage: setup.sh [build] [vm] [check] [bench] [debug]"
+	# shellcheck disable=SC2086 # a list
+	apt_install ${packages[$what]}
+	case $what in
+	build | vm) stock_kernel ;;
+	check) kernel_tools ;;
+	esac
+done
