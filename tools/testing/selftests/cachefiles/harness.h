@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What every test program starts from: the world, and the fixtures on it. */
+#ifndef CF_HARNESS_H
+#define CF_HARNESS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "lib/cache.h"
+#include "lib/daemon.h"
+
+#ifndef CF_FSTYPE
+#define CF_FSTYPE	"ext4"
+#endif
+
+/* Long enough for anything that is going to happen, on any machine. */
+#define LONG		10000
+/* How long something that must not happen is watched for. */
+#define BRIEF		300
+/* The bound for everything a dead or silent daemon must not hold up. */
+#define PROMPT		2000
+
+#define KB		1024ULL
+#define MB		(1024 * KB)
+
+static int world;
+
+static __attribute__((constructor)) void world_up(void)
+{
+	world = cf_world_init(CF_FSTYPE);
+}
+
+static __attribute__((destructor)) void world_down(void)
+{
+	cf_world_exit();
+}
+
+/* A device with nothing written to it yet. */
+FIXTURE(device) {
+	struct cf_env e;
+};
+
+FIXTURE_SETUP(device)
+{
+	if (world)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, cf_env_init(&self->e));
+}
+
+FIXTURE_TEARDOWN(device)
+{
+	cf_env_exit(&self->e);
+}
+
+/* A bound on-demand cache; no mount. */
+FIXTURE(cache) {
+	struct cf_env e;
+};
+
+FIXTURE_SETUP(cache)
+{
+	if (world)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, cf_env_init(&self->e));
+	ASSERT_EQ(0, cf_env_bind(&self->e));
+}
+
+FIXTURE_TEARDOWN(cache)
+{
+	cf_env_exit(&self->e);
+}
+
+/* A bound on-demand cache with a volume mounted; nobody serves it yet. */
+FIXTURE(ondemand) {
+	struct cf_env e;
+	struct cf_server s;
+};
+
+FIXTURE_SETUP(ondemand)
+{
+	if (world)
+		SKIP(return, "%s", cf_why);
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	ASSERT_EQ(0, cf_env_init(&self->e));
+	ASSERT_EQ(0, cf_env_bind(&self->e));
+	ASSERT_EQ(0, cf_env_mount(&self->e));
+	ASSERT_EQ(0, cf_server_init(&self->s, self->e.dev));
+}
+
+FIXTURE_TEARDOWN(ondemand)
+{
+	cf_server_stop(&self->s);
+	cf_env_exit(&self->e);
+}
+
+/* Programs use some of these. */
+#define OPTIONAL	static inline __attribute__((unused))
+
+OPTIONAL int start_stat(struct cf_env *e, struct cf_reader *r, const char *name)
+{
+	struct cf_job job = { .stat_only = true };
+
+	return cf_reader_start(r, e->mnt, name, &job);
+}
+
+/* A reader of single pages, so that each READ is exactly what is missing. */
+OPTIONAL int start_read(struct cf_env *e, struct cf_reader *r, const char *name,
+			uint64_t seed, uint64_t off, uint64_t len)
+{
+	struct cf_job job = { .seed = seed, .off = off, .len = len };
+
+	return cf_reader_start(r, e->mnt, name, &job);
+}
+
+/* A reader with read-ahead. */
+OPTIONAL int start_stream(struct cf_env *e, struct cf_reader *r, const char *name,
+			  uint64_t seed, uint64_t off, uint64_t len)
+{
+	struct cf_job job = { .seed = seed, .off = off, .len = len, .sequential = true };
+
+	return cf_reader_start(r, e->mnt, name, &job);
+}
+
+/* Read @len bytes at @off in this process, by its own descriptor. */
+OPTIONAL int read_here(struct cf_env *e, const char *name, uint64_t seed,
+		       uint64_t off, uint64_t len)
+{
+	struct cf_result res;
+	struct cf_reader r;
+	int ret = start_read(e, &r, name, seed, off, len);
+
+	if (!ret)
+		ret = cf_reader_wait(&r, &res, LONG);
+	if (ret)
+		return ret;
+	if (res.err)
+		return -res.err;
+	return res.bad >= 0 ? -EBADMSG : (int)res.n;
+}
+
+/*
+ * Open @name from a child that stays (it holds its READ-less file open until
+ * it is killed) and answer the OPEN with @size: the object's descriptor.
+ */
+OPTIONAL int open_object(struct cf_env *e, struct cf_reader *r, const char *name,
+			 long long size, struct cf_msg *m)
+{
+	struct cf_result res;
+	int ret;
+
+	ret = start_stat(e, r, name);
+	if (!ret)
+		ret = cf_expect(e->dev, m, CACHEFILES_OP_OPEN, LONG);
+	if (!ret)
+		ret = cf_copen(e->dev, m->hdr.msg_id, size);
+	if (!ret)
+		ret = cf_reader_wait(r, &res, LONG);
+	if (!ret && res.err)
+		ret = -res.err;
+	if (!ret && res.n != size)
+		ret = -ERANGE;
+	return ret ? ret : cf_open_fd(m);
+}
+
+/* Fill and complete one READ of a file of @size. */
+OPTIONAL int serve_read(const struct cf_msg *m, int fd, uint64_t seed, uint64_t size)
+{
+	ssize_t n = cf_fill(fd, seed, cf_rd(m)->off, cf_rd(m)->len, size);
+
+	return n < 0 ? (int)n : cf_cread(fd, m->hdr.msg_id);
+}
+
+#endif /* CF_HARNESS_H */
