@@ -14,7 +14,7 @@ series=6.12
 
 declare -A packages=(
 	[build]="gcc gcc-12 libc6-dev make bc kmod xz-utils zstd libelf1 libssl3 pahole git"
-	[vm]="qemu-system-x86 busybox-static cpio kmod xz-utils zstd e2fsprogs xfsprogs
+	[vm]="qemu-system-x86 busybox-static cpio kmod binutils xz-utils zstd e2fsprogs xfsprogs
 		erofs-utils dmsetup mount util-linux"
 	[check]="sparse coccinelle shellcheck perl python3 git"
 	[bench]="libfuse3-dev fuse3 pkg-config python3"
@@ -71,7 +71,7 @@ newest_release() {
 }
 
 stock_kernel() {
-	local release common dir tmp kbuild
+	local release common dir tmp at package file
 
 	[ ! -e "$cache/kernels/stock" ] || return 0
 	release=$(newest_release)
@@ -90,12 +90,8 @@ stock_kernel() {
 		dpkg-deb -x "$file" "$tmp"
 	done
 
-	# The headers name each other by absolute path, as if installed.
+	# One file names another by its absolute path, as if installed.
 	sed -i "s|^include /usr/src/|include $dir/usr/src/|" "$tmp/usr/src/linux-headers-$release/Makefile"
-	kbuild=$(find "$tmp/usr" -maxdepth 3 -type d -name "linux-kbuild-*" | head -1)
-	for link in scripts tools; do
-		ln -sfn "$dir${kbuild#"$tmp"}/$link" "$tmp/usr/src/linux-headers-$release/$link"
-	done
 	ln -sfn "usr/src/linux-headers-$release" "$tmp/build"
 
 	say "indexing the modules of $release"
