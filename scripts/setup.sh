@@ -110,20 +110,33 @@ stock_kernel() {
 	say "stock kernel $release is in $dir"
 }
 
-# The parts of the kernel source that checks and tests use; the whole of it is for
-# build-kernel.sh alone.
-kernel_tools() {
-	local tarball=/usr/src/linux-source-$series.tar.xz tmp=$cache/source.new.$$
+# Prints where the kernel source is, which is fetched when it is not there.
+source_tarball() {
+	local file name=linux-source-$series.tar.xz
 
-	[ ! -e "$cache/source/scripts/checkpatch.pl" ] || return 0
-	rm -rf "$tmp" "$cache/source"
-	mkdir -p "$tmp"
-	if [ ! -e "$tarball" ]; then
+	if [ -e "/usr/src/$name" ]; then
+		echo "/usr/src/$name"
+		return
+	fi
+	if [ ! -e "$cache/$name" ]; then
 		file=$(fetch "linux-source-$series")
 		say "unpacking ${file##*/}"
-		dpkg-deb -x "$file" "$tmp/deb"
-		tarball=$tmp/deb$tarball
+		dpkg-deb --fsys-tarfile "$file" |
+			tar -xOf - "./usr/src/$name" >"$cache/$name.new.$$"
+		mv "$cache/$name.new.$$" "$cache/$name"
+		rm -f "$file"
 	fi
+	echo "$cache/$name"
+}
+
+# The parts of the kernel source that checks and tests use.
+kernel_tools() {
+	local tarball tmp=$cache/source.new.$$
+
+	[ ! -e "$cache/source/scripts/checkpatch.pl" ] || return 0
+	tarball=$(source_tarball)
+	rm -rf "$tmp" "$cache/source"
+	mkdir -p "$tmp"
 	say "unpacking checkpatch, coccinelle scripts and kselftest headers"
 	tar -xf "$tarball" -C "$tmp" --strip-components=1 --wildcards --no-anchored \
 		"linux-source-$series/scripts/checkpatch.pl" \
@@ -136,12 +149,20 @@ kernel_tools() {
 		"linux-source-$series/tools/testing/selftests/lib.mk" \
 		"linux-source-$series/tools/testing/selftests/kselftest/runner.sh" \
 		"linux-source-$series/tools/testing/selftests/kselftest/prefix.pl"
-	if [ -d "$tmp/deb" ]; then
-		mv "$tmp/deb/usr/src/linux-source-$series.tar.xz" "$cache/"
-		rm -rf "$tmp/deb"
-	fi
 	mv "$tmp" "$cache/source"
-	rm -rf "$cache/debs"
+}
+
+# All of it, for build-kernel.sh.
+kernel_source() {
+	local tarball tmp=$cache/linux-$series.new.$$
+
+	[ ! -e "$cache/linux-$series" ] || return 0
+	tarball=$(source_tarball)
+	say "unpacking ${tarball##*/}"
+	rm -rf "$tmp"
+	mkdir -p "$tmp"
+	tar -xf "$tarball" -C "$tmp" --strip-components=1
+	mv "$tmp" "$cache/linux-$series"
 }
 
 [ $# -gt 0 ] || set -- build vm check bench
@@ -153,5 +174,6 @@ for what in "$@"; do
 	case $what in
 	build | vm) stock_kernel ;;
 	check) kernel_tools ;;
+	debug) kernel_source ;;
 	esac
 done

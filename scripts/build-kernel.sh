@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# build-kernel.sh base|debug
+# build-kernel.sh prepare TREE
+#
+# Builds a kernel for the virtual machine into the cache folder, from Debian's source
+# package and the fragments in scripts/config: base is small and fast, debug is base
+# with KASAN, lockdep, kmemleak and their like. What was built from the same source and
+# fragments is not built again. "prepare" configures any kernel tree with base and
+# makes it fit for building our modules (make KDIR=TREE). JOBS= limits the processors.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+# configure DIR FRAGMENT...: tinyconfig and fragments in the build directory DIR. A wish
+# that contradicts another is dropped by kconfig without a word, so look.
+configure() {
+	local dir=$1 wish name lost=()
+
+	shift
+	make -s -C "$dir" tinyconfig >/dev/null
+	cat "$@" >>"$dir/.config"
+	make -s -C "$dir" olddefconfig >/dev/null 2>&1
+	for wish in $(cat "$@" | grep -o '^CONFIG_[^ ]*' | tac | sort -t= -k1,1 -u -s); do
+		name=${wish%%=*}
+		case $wish in
+		*=n) ! grep -q "^$name=" "$dir/.config" || lost+=("$wish") ;;
+		*) grep -qxF "$wish" "$dir/.config" || lost+=("$wish") ;;
+		esac
+	done
+	[ ${#lost[@]} -eq 0 ] || say "these wishes did not come true: ${lost[*]}"
+	[ ${#lost[@]} -eq 0 ]
+}
+
+# run_make LOG ARGUMENT...: progress is the number of objects
+run_make() {
+	local log=$1 pid next=20
+
+	shift
+	make -j "$jobs" "$@" >"$log" 2>&1 &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 1
+		if [ "$SECONDS" -ge $next ]; then
+			next=$((SECONDS + 20))
+			say "$(wc -l <"$log") steps"
+		fi
+	done
+	wait "$pid" || {
+		tail -30 "$log" >&2
+		die "make failed, see $log"
+	}
+}
+
+prepare() {
+	[ -e "$1/Kbuild" ] || die "$1: not a kernel tree"
+	configure "$1" "$top/scripts/config/base.config" || :
+	make -s -j "$jobs" -C "$1" modules_prepare
+	say "$1 is ready: make KDIR=$1"
+}
+
+build() {
+	local flavour=$1 fragments=("$top/scripts/config/base.config") source version key dir release
+
+	[ "$flavour" = base ] || fragments+=("$top/scripts/config/$flavour.config")
+	"$top/scripts/setup.sh" build debug
+	source=$cache/linux-6.12
+	version=$(make -s -C "$source" kernelversion)
+	key=$(cat "${fragments[@]}" | sha256sum | cut -c1-12)
+	dir=$cache/kernels/$flavour-$version-$key
+	if [ ! -e "$dir/boot" ]; then
+		mkdir -p "$dir/build"
+		make -s -C "$source" O="$dir/build" outputmakefile
+		say "configuring $version-$flavour"
+		configure "$dir/build" "${fragments[@]}" <(echo "CONFIG_LOCALVERSION=\"-$flavour\"") ||
+			die "fragments in scripts/config need mending"
+		say "building in $dir"
+		run_make "$dir/build.log" -C "$dir/build" bzImage modules
+		make -s -C "$dir/build" modules_install INSTALL_MOD_PATH="$dir" >>"$dir/build.log" 2>&1
+		release=$(cat "$dir/build/include/config/kernel.release")
+		strip -o "$dir/vmlinux" "$dir/build/vmlinux"
+		mkdir -p "$dir/boot.new"
+		cp "$dir/build/arch/x86/boot/bzImage" "$dir/boot.new/vmlinuz-$release"
+		mv "$dir/boot.new" "$dir/boot"
+	fi
+	ln -sfn "${dir##*/}" "$cache/kernels/$flavour"
+	say "the $flavour kernel is in $dir"
+}
+
+case "$#:${1:-}" in
+1:base | 1:debug) build "$1" ;;
+2:prepare) prepare "$2" ;;
+*) die "usage: build-kernel.sh base|debug, or build-kernel.sh prepare TREE" ;;
+esac

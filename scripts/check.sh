@@ -1,0 +1,312 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# check.sh all|static|vm|debug
+#
+# static: what can be said without running anything. vm: all kselftests on the stock
+# kernel in a virtual machine; debug: the same on the debug kernel, which is built when
+# it is not there. all: static and vm. Prints one line for each check or test program,
+# what failed in full, and at the end "N passed, N failed, N skipped". Logs are kept in
+# build/check.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+cd "$top"
+logs=build/check
+tools=$cache/source
+kselftests=tools/testing/selftests/cachefiles
+passed=0
+failed=0
+skipped=0
+
+pass() {
+	passed=$((passed + 1))
+	printf 'ok   %s\n' "$*"
+}
+
+fail() {
+	failed=$((failed + 1))
+	printf 'FAIL %s\n' "$*"
+}
+
+skip() {
+	skipped=$((skipped + 1))
+	printf 'skip %s\n' "$*"
+}
+
+# check NAME FUNCTION: FUNCTION says what is wrong on its standard output; it passes
+# with status 0 and no output. A first line "skip: REASON" skips it, lines "note: ..."
+# are shown and change nothing.
+check() {
+	local name=$1 log=$logs/$2.log start=$SECONDS status=0
+
+	"$2" >"$log" 2>&1 || status=$?
+	if grep -q '^skip: ' "$log"; then
+		skip "$name: $(sed -n 's/^skip: //p' "$log" | head -1)"
+	elif [ $status -ne 0 ] || grep -qv '^note: ' "$log"; then
+		fail "$name ($((SECONDS - start)) s), status $status, $log:"
+		head -60 "$log" | sed 's/^/     /'
+	else
+		pass "$name ($((SECONDS - start)) s)"
+		sed -n 's/^note: /     /p' "$log"
+	fi
+}
+
+# files PATTERN...: what git tracks or would track
+files() {
+	git ls-files -co --exclude-standard -- "$@" | while read -r file; do
+		[ ! -f "$file" ] || echo "$file"
+	done
+}
+
+sources() {
+	files 'fs/*.[ch]' 'include/*.h' 'compat/*.[ch]' "$kselftests/*.[ch]"
+}
+
+# --- static checks ---
+
+# build DIR ARGUMENT...: compiler and sparse messages are what is wrong
+build() {
+	local dir=$1 status=0
+
+	shift
+	rm -rf "build/$dir"
+	make -s -j "$jobs" KDIR=stock BUILD="build/$dir" "$@" >"$logs/make-$dir.log" 2>&1 || status=$?
+	grep -E '(warning|error):|\*\*\*|WARNING' "$logs/make-$dir.log" || :
+	return $status
+}
+
+check_build() {
+	build check-all W=1 DEBUG=y ERROR_INJECTION=y
+}
+
+check_no_ondemand() {
+	build check-no-ondemand W=1 ONDEMAND=n
+	nm build/check-no-ondemand/fs/cachefiles/cachefiles.ko | grep -iE 'ondemand|_od_|copen' || :
+}
+
+check_install() {
+	rm -rf "$logs/install"
+	make -s KDIR=stock BUILD=build/check-all DEBUG=y ERROR_INJECTION=y modules_install \
+		INSTALL_MOD_PATH="$top/$logs/install" >"$logs/make-install.log" 2>&1
+	for module in cachefiles ondemandfs; do
+		[ -n "$(find "$logs/install/lib/modules"/*/updates -name "$module.ko*")" ] ||
+			echo "$module is not in updates/"
+	done
+}
+
+check_sparse() {
+	build check-sparse C=2 DEBUG=y ERROR_INJECTION=y
+}
+
+# MAINTAINERS and the newest kernel's own style are what the ignored types are about.
+check_checkpatch() {
+	sources | xargs -P "$jobs" -n 4 "$tools/scripts/checkpatch.pl" --no-tree --strict --terse \
+		--show-types --no-summary --ignore FILE_PATH_CHANGES -f || :
+}
+
+# Report mode, each script with the options it asks for.
+check_coccinelle() {
+	local found=$logs/cocci
+
+	rm -rf "$found"
+	mkdir -p "$found"
+	# shellcheck disable=SC2016 # the inner shell expands it
+	find "$tools/scripts/coccinelle" -name '*.cocci' | sort | xargs -P "$jobs" -I{} bash -c '
+		options=$(sed -n "s,^// *Options:,,p" "$1" | head -1)
+		grep -q "^virtual report" "$1" || exit 0
+		spatch -D report --no-show-diff --very-quiet --cocci-file "$1" $options \
+			--dir fs -I include -I include/uapi >"$2/${1##*/}.out" 2>"$2/${1##*/}.err" ||
+			echo "spatch failed: $1: $(tail -1 "$2/${1##*/}.err")"' sh {} "$found"
+	cat "$found"/*.out
+}
+
+check_kernel_doc() {
+	files 'fs/*.[ch]' 'include/*.h' 'compat/*.[ch]' |
+		xargs "$tools/scripts/kernel-doc" -none -Werror 2>&1 | grep -v ': no structured comments found' || :
+}
+
+check_shell() {
+	files 'scripts/*' '.ci/run' "$kselftests/*.sh" | while read -r file; do
+		case $(head -c 60 "$file") in
+		'#!'*sh* | *shellcheck*) echo "$file" ;;
+		esac
+	done | xargs shellcheck -x -P SCRIPTDIR -f gcc
+}
+
+# Old kernels are made to look new in compat/, by probes.
+check_versions() {
+	files 'fs/*' 'include/*' |
+		xargs grep -nE '\b(LINUX_VERSION_CODE|KERNEL_VERSION|HAVE_[A-Z]|COMPAT_[A-Z])' || :
+	files 'compat/*' | xargs grep -nE '\b(LINUX_VERSION_CODE|KERNEL_VERSION)\b' || :
+}
+
+check_markers() {
+	sources | xargs grep -nE '\b(TODO|FIXME|XXX|HACK)\b|\bBUG(_ON)?\(' || :
+}
+
+check_spdx() {
+	files | grep -vE '^(COPYING|README\.md|MAINTAINERS)$|(^|/)(config|settings)$|help\.txt$' |
+		xargs grep -L 'SPDX-License-Identifier: ' || :
+}
+
+check_budgets() {
+	while read -r limit file; do
+		[ -e "$file" ] || continue
+		lines=$(wc -l <"$file")
+		[ "$lines" -le "$limit" ] || echo "note: $file has $lines lines, $limit are planned"
+	done < <(sed '/^#/d;/^$/d' scripts/budgets)
+}
+
+check_clean_tree() {
+	git status --porcelain | diff "$logs/status-before" - | grep '^>' || :
+}
+
+static_checks() {
+	git status --porcelain >"$logs/status-before"
+	check "build, W=1" check_build
+	check "build without on-demand mode" check_no_ondemand
+	check "modules_install" check_install
+	check "sparse, C=2" check_sparse
+	check "checkpatch --strict" check_checkpatch
+	check "coccinelle" check_coccinelle
+	check "kernel-doc" check_kernel_doc
+	check "shellcheck" check_shell
+	check "no version conditionals" check_versions
+	check "no markers, no BUG()" check_markers
+	check "licence identifiers" check_spdx
+	check "file sizes" check_budgets
+	check "the build leaves the tree clean" check_clean_tree
+}
+
+# --- kselftests ---
+
+# Reads what run-kselftests prints, one line for each program, failures in full. Writes
+# "PASSED FAILED SKIPPED" and the programs that have ended to files.
+summarise() {
+	awk -v counts="$1" -v ended="$2" '
+	/^### begin / {
+		p = f = s = 0
+		text = reason = ""
+		next
+	}
+	/^### end / {
+		if (f == 0 && $4 == 4 && p == 0 && s == 0)
+			s = 1
+		else if (f == 0 && $4 == 124)
+			{ f = 1; text = text "     timed out\n" }
+		else if (f == 0 && ($4 != 0 && $4 != 4 || p + s == 0))
+			{ f = 1; text = text "     exit status " $4 "\n" }
+		printf "%s %s: %d passed, %d failed, %d skipped (%d s)%s\n",
+			f ? "FAIL" : (p ? "ok  " : "skip"), $3, p, f, s, $5,
+			(s && reason != "") ? ": " reason : ""
+		if (f)
+			printf "%s", text
+		fflush()
+		passed += p; failed += f; skipped += s
+		print $3 >ended
+		fflush(ended)
+		next
+	}
+	/^### unloaded / {
+		if ($3 == 0) { passed++; print "ok   modules can be unloaded" }
+		else { failed++; print "FAIL modules cannot be unloaded" }
+		print "unloaded" >ended
+		next
+	}
+	/^###/ { next }
+	/^not ok / { f++ }
+	/^ok .*# SKIP/ || /^1\.\.0 # SKIP/ {
+		s++
+		if (reason == "") { reason = $0; sub(/.*# SKIP */, "", reason) }
+		next
+	}
+	/^ok / { p++; next }
+	{ text = text "     " $0 "\n" }
+	END { print passed + 0, failed + 0, skipped + 0 >counts }'
+}
+
+kselftest_programs() {
+	local dir=build/selftests
+
+	mkdir -p "$dir"
+	make -s -j "$jobs" -C "$kselftests" O="$top/$dir" \
+		KSELFTEST_DIR="$tools/tools/testing/selftests" >"$logs/make-selftests.log" 2>&1 || {
+		tail -30 "$logs/make-selftests.log"
+		return 1
+	}
+	cp "$kselftests/settings" "$dir/"
+}
+
+# kselftest KERNEL [PROGRAM...]
+kselftest() {
+	local kernel=$1 scale=1 programs=("${@:2}") left round=0 status p f s log
+
+	make -s -j "$jobs" KDIR="$kernel" DEBUG=y ERROR_INJECTION=y \
+		BUILD="build/kselftest-$kernel" >"$logs/make-$kernel.log" 2>&1 || {
+		fail "modules for the $kernel kernel, $logs/make-$kernel.log:"
+		tail -20 "$logs/make-$kernel.log"
+		return
+	}
+	kselftest_programs || {
+		fail "building the kselftests"
+		return
+	}
+	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(
+		find build/selftests -name '*_test' -printf '%f\n' | sort)
+	[ "$kernel" = stock ] || scale=10
+
+	# A machine that dies takes its test along, not the ones behind it.
+	left=("${programs[@]}")
+	: >"$logs/ended"
+	while [ ${#left[@]} -gt 0 ]; do
+		round=$((round + 1))
+		log=$logs/kselftest-$kernel-$round
+		status=0
+		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$kernel" --mem 3072 \
+			--timeout $((1500 * scale)) --out "$log.out" \
+			--add build/selftests:/job/cachefiles -- \
+			env CF_TIME_SCALE=$scale run-kselftests /job/cachefiles "${left[@]}" \
+			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?
+		touch "$logs/ended.new"
+		cat "$logs/ended.new" >>"$logs/ended"
+		read -r p f s <"$logs/counts"
+		passed=$((passed + p))
+		failed=$((failed + f))
+		skipped=$((skipped + s))
+		if [ $status = 0 ]; then
+			pass "nothing reported by the $kernel kernel"
+		else
+			fail "$kernel kernel, status $status, $log.*:"
+			grep -v '^\[ *[0-9]* s\] ' "$log.err" | head -60 | sed 's/^/     /'
+		fi
+		! grep -qx unloaded "$logs/ended.new" || return 0
+		mapfile -t left < <(printf '%s\n' "${left[@]}" | grep -vxFf "$logs/ended.new")
+		rm -f "$logs/ended.new"
+		if [ ${#left[@]} -gt 0 ]; then
+			fail "${left[0]}: the machine has not survived it"
+			left=("${left[@]:1}")
+		fi
+	done
+}
+
+case ${1:-all} in
+all | static | vm | debug) ;;
+*) die "usage: check.sh all|static|vm|debug" ;;
+esac
+scripts/setup.sh build vm check
+mkdir -p "$logs"
+case ${1:-all} in
+all)
+	static_checks
+	kselftest stock
+	;;
+static) static_checks ;;
+vm) kselftest stock "${@:2}" ;;
+debug)
+	scripts/build-kernel.sh debug
+	kselftest debug "${@:2}"
+	;;
+esac
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
