@@ -168,7 +168,7 @@ archive() {
 	mv "$2.new.$$" "$2"
 }
 
-programs=(bash kmod mkfs.ext4 mkfs.xfs mkfs.erofs losetup dmsetup mount umount mountpoint
+programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.erofs losetup dmsetup mount umount mountpoint
 	tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze fallocate
 	sha256sum truncate timeout taskset stdbuf strace tar env)
 
@@ -195,7 +195,8 @@ base_archive() {
 	for path in $(busybox --list); do
 		ln -s /usr/bin/busybox "$root/usr/lib/busybox/$path"
 	done
-	ln -s busybox "$root/usr/bin/sh"
+	# Not busybox, whose shell prefers its own programs to what PATH says.
+	ln -s dash "$root/usr/bin/sh"
 	for path in "${paths[@]}"; do
 		install -D "$(readlink -f "$path")" "$root$(guest_path "$path")"
 	done
