@@ -87,14 +87,14 @@ static int ondemandfs_acquire_volume(struct ondemandfs_sb *sbi, struct fs_contex
 
 	volume = fscache_acquire_volume(sbi->key, tag, NULL, 0);
 	if (IS_ERR(volume)) {
-		errorf(fc, "volume %s: %s", sbi->key,
-		       volume == ERR_PTR(-EBUSY) ? "in use" : "cannot be acquired");
+		errorfc(fc, "volume %s: %s", sbi->key,
+			volume == ERR_PTR(-EBUSY) ? "in use" : "cannot be acquired");
 		return PTR_ERR(volume);
 	}
 	if (READ_ONCE(volume->cache->state) != FSCACHE_CACHE_IS_ACTIVE) {
 		fscache_relinquish_volume(volume, NULL, false);
-		errorf(fc, "volume %s: no cache is bound%s%s", sbi->key,
-		       tag ? " as " : "", sbi->tag);
+		errorfc(fc, "volume %s: no cache is bound%s%s", sbi->key,
+			tag ? " as " : "", sbi->tag);
 		return -ENXIO;
 	}
 	sbi->volume = volume;
@@ -155,8 +155,8 @@ static int ondemandfs_get_tree(struct fs_context *fc)
 
 	len = fc->source ? strlen(fc->source) : 0;
 	if (!len || len > ONDEMANDFS_KEY_MAX || strchr(fc->source, '/'))
-		return invalf(fc, "a volume key has 1 to %d bytes and no slash",
-			      ONDEMANDFS_KEY_MAX);
+		return invalfc(fc, "a volume key has 1 to %d bytes and no slash",
+			       ONDEMANDFS_KEY_MAX);
 	memcpy(wanted->key, fc->source, len + 1);
 
 	fc->sb_flags |= SB_RDONLY;
@@ -170,7 +170,7 @@ static int ondemandfs_get_tree(struct fs_context *fc)
 			goto err_super;
 		sb->s_flags |= SB_ACTIVE;
 	} else if (!ondemandfs_options_agree(ONDEMANDFS_SB(sb), wanted)) {
-		errorf(fc, "volume %s: already mounted with other options", wanted->key);
+		errorfc(fc, "volume %s: already mounted with other options", wanted->key);
 		error = -EBUSY;
 		goto err_super;
 	}
@@ -186,11 +186,11 @@ err_super:
 static int ondemandfs_reconfigure(struct fs_context *fc)
 {
 	if (!(fc->sb_flags & SB_RDONLY)) {
-		errorf(fc, "can be mounted read-only only");
+		errorfc(fc, "can be mounted read-only only");
 		return -EROFS;
 	}
 	if (!ondemandfs_options_agree(ONDEMANDFS_SB(fc->root->d_sb), fc->s_fs_info))
-		return invalf(fc, "options of a mount cannot be changed");
+		return invalfc(fc, "options of a mount cannot be changed");
 	return 0;
 }
 
@@ -204,7 +204,7 @@ static int ondemandfs_parse_param(struct fs_context *fc, struct fs_parameter *pa
 	switch (opt) {
 	case OPT_CACHE:
 		if (param->size > NAME_MAX)
-			return invalf(fc, "cache: a name has at most %d bytes", NAME_MAX);
+			return invalfc(fc, "cache: a name has at most %d bytes", NAME_MAX);
 		strscpy(sbi->tag, param->string);
 		break;
 	case OPT_GID:
@@ -212,7 +212,7 @@ static int ondemandfs_parse_param(struct fs_context *fc, struct fs_parameter *pa
 		break;
 	case OPT_MODE:
 		if (result.uint_32 & ~0777)
-			return invalf(fc, "mode: permission bits only");
+			return invalfc(fc, "mode: permission bits only");
 		sbi->mode = result.uint_32;
 		break;
 	case OPT_UID:
