@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reads of on-demand objects: what is present comes from the backing file, what
+ * is missing is fetched by the daemon first.
+ *
+ * A read starts as one io.  It is cut where presence changes, and each piece
+ * goes its own way: data are read at once, a hole becomes a READ for the daemon
+ * or follows a READ that is under way for the same place.  When a READ is
+ * answered, its piece looks at the backing file again.
+ *
+ * Locking is described in ondemand.h.
+ */
+#include <linux/cachefiles.h>
+#include <linux/file.h>
+#include <linux/pid.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include "ondemand.h"
+#include "trace.h"
+
+static struct kmem_cache *cachefiles_io_cache;
+
+/* What a look at the backing file starts from. */
+struct cachefiles_look {
+	u32	fills;
+	loff_t	end;
+};
+
+int __init cachefiles_fetch_init(void)
+{
+	cachefiles_io_cache = kmem_cache_create("cachefiles_io", sizeof(struct cachefiles_io), 0,
+						SLAB_HWCACHE_ALIGN | SLAB_ACCOUNT, NULL);
+	return cachefiles_io_cache ? 0 : -ENOMEM;
+}
+
+void cachefiles_fetch_exit(void)
+{
+	kmem_cache_destroy(cachefiles_io_cache);
+}
+
+static struct cachefiles_io *cachefiles_io_alloc(struct cachefiles_ondemand *od,
+						 struct cachefiles_object *object, loff_t pos,
+						 const struct iov_iter *iter)
+{
+	struct cachefiles_io *io = kmem_cache_zalloc(cachefiles_io_cache, GFP_NOFS);
+
+	if (!io)
+		return NULL;
+	refcount_set(&io->ref, 1);
+	io->req.opcode = CACHEFILES_OP_READ;
+	cachefiles_od_get(od);
+	io->req.od = od;
+	INIT_LIST_HEAD(&io->req.link);
+	INIT_LIST_HEAD(&io->followers);
+	RB_CLEAR_NODE(&io->node);
+	io->first = io;
+	io->object = object;
+	io->pos = pos;
+	io->len = iov_iter_count(iter);
+	io->iter = *iter;
+	return io;
+}
+
+void cachefiles_io_put(struct cachefiles_io *io)
+{
+	if (refcount_dec_and_test(&io->ref)) {
+		put_pid(io->task);
+		kmem_cache_free(cachefiles_io_cache, io);
+	}
+}
+
+static void cachefiles_io_report(struct cachefiles_io *first)
+{
+	ssize_t ret = first->error ?: first->total;
+
+	if (ret > 0 && first->object->cookie->inval_counter != first->inval_counter)
+		ret = -ESTALE;
+	/* From here on the netfs may let go of the object. */
+	cachefiles_netfs_terminated(first->term_func, first->term_priv, ret);
+	cachefiles_io_put(first);
+}
+
+/*
+ * Complete one piece, from any context.  Consumes the caller's claim on the io.
+ */
+static void cachefiles_io_complete(struct cachefiles_io *io, int error)
+{
+	struct cachefiles_ondemand *od = io->req.od;
+	struct cachefiles_io *first = io->first;
+
+	if (error)
+		cmpxchg(&first->error, 0, error);
+	io->req.od = NULL;
+	cachefiles_ondemand_put(od);
+	if (io != first)
+		cachefiles_io_put(io);
+	if (atomic_dec_and_test(&first->pending))
+		cachefiles_io_report(first);
+}
+
+static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
+{
+	struct cachefiles_io *io = container_of(iocb, struct cachefiles_io, iocb);
+
+	fput(iocb->ki_filp);
+	if (ret == io->len)
+		ret = 0;
+	else if (ret >= 0)
+		ret = -EIO;	/* All of it was present, so the rest was lost. */
+	else if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)
+		ret = -EINTR;
+	cachefiles_io_complete(io, ret);
+}
+
+/* Read a piece that is present.  Consumes @file. */
+static void cachefiles_io_start(struct cachefiles_io *io, struct file *file)
+{
+	int ret;
+
+	io->iocb.ki_filp = file;
+	io->iocb.ki_pos = io->pos;
+	io->iocb.ki_complete = cachefiles_io_backing_done;
+	ret = cachefiles_io_read(file, &io->iocb, &io->iter);
+	if (ret != -EIOCBQUEUED)
+		cachefiles_io_backing_done(&io->iocb, ret);
+}
+
+/*
+ * Make what lies at and behind @at a piece of its own and put it on @todo.
+ */
+static int cachefiles_io_cut(struct cachefiles_io *io, loff_t at, struct list_head *todo)
+{
+	struct iov_iter iter = io->iter;
+	struct cachefiles_io *rest;
+
+	if (at >= io->pos + (loff_t)io->len)
+		return 0;
+	iov_iter_advance(&iter, at - io->pos);
+	rest = cachefiles_io_alloc(io->req.od, io->object, at, &iter);
+	if (!rest)
+		return -ENOMEM;
+	rest->first = io->first;
+	rest->task = get_pid(io->task);
+	atomic_inc(&io->first->pending);
+	list_add_tail(&rest->req.link, todo);
+
+	io->len = at - io->pos;
+	iov_iter_truncate(&io->iter, io->len);
+	return 0;
+}
+
+void cachefiles_fetch_unlink_locked(struct cachefiles_io *io)
+{
+	struct cachefiles_ondemand *od = io->req.od;
+
+	lockdep_assert_held(&od->queue->lock);
+	rb_erase(&io->node, &od->fetching);
+	RB_CLEAR_NODE(&io->node);
+}
+
+/*
+ * Find the READ under way that covers @io's first byte, or else the first one
+ * that starts inside @io.
+ */
+static struct cachefiles_io *cachefiles_fetch_overlap_locked(struct cachefiles_ondemand *od,
+							     const struct cachefiles_io *io)
+{
+	loff_t end = io->pos + (loff_t)io->len;
+	struct rb_node *node = od->fetching.rb_node;
+	struct cachefiles_io *found = NULL;
+
+	lockdep_assert_held(&od->queue->lock);
+	while (node) {
+		struct cachefiles_io *other = rb_entry(node, struct cachefiles_io, node);
+
+		if (other->pos >= end) {
+			node = node->rb_left;
+		} else if (other->pos + (loff_t)other->len <= io->pos) {
+			node = node->rb_right;
+		} else {
+			found = other;
+			if (other->pos <= io->pos)
+				break;
+			node = node->rb_left;
+		}
+	}
+	return found;
+}
+
+static bool cachefiles_io_before(struct rb_node *node, const struct rb_node *parent)
+{
+	return rb_entry(node, struct cachefiles_io, node)->pos <
+	       rb_entry(parent, struct cachefiles_io, node)->pos;
+}
+
+/* Watch the tasks that wait, from the first wait of an object on. */
+static void cachefiles_fetch_arm_reaper_locked(struct cachefiles_ondemand *od)
+{
+	lockdep_assert_held(&od->queue->lock);
+	if (!od->reaping) {
+		od->reaping = true;
+		cachefiles_od_get(od);
+		queue_delayed_work(cachefiles_ondemand_wq, &od->reaper,
+				   CACHEFILES_REAP_INTERVAL);
+	}
+}
+
+static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
+					 const struct cachefiles_look *look, loff_t *cut)
+{
+	struct cachefiles_ondemand *od = io->req.od;
+	struct cachefiles_io *other;
+
+	lockdep_assert_held(&od->queue->lock);
+	if (od->queue->dead || od->state == CACHEFILES_OD_DROPPING)
+		return -EIO;
+	if (od->state == CACHEFILES_OD_CLOSED && !cachefiles_failover_reopens(od))
+		return -EIO;
+	/* Somebody's READ was answered since we looked: it may have been ours. */
+	if (od->fills != look->fills)
+		return -EAGAIN;
+
+	other = cachefiles_fetch_overlap_locked(od, io);
+	if (other && other->pos > io->pos) {
+		*cut = other->pos;
+		return -EAGAIN;
+	}
+	cachefiles_fetch_arm_reaper_locked(od);
+	if (other) {
+		cachefiles_req_set_state(&io->req, CACHEFILES_REQ_FOLLOWING);
+		list_add_tail(&io->req.link, &other->followers);
+		return 0;
+	}
+	rb_add(&io->node, &od->fetching, cachefiles_io_before);
+	cachefiles_req_set_state(&io->req, CACHEFILES_REQ_QUEUED);
+	list_add_tail(&io->req.link, &od->queued);
+	cachefiles_queue_update(od);
+	cachefiles_queue_wake(od->queue);
+	return 0;
+}
+
+/*
+ * Have the daemon fill @io.  On success the io belongs to the protocol; -EAGAIN
+ * means look again, after cutting at *@cut if that is not 0.
+ */
+static int cachefiles_fetch(struct cachefiles_io *io, const struct cachefiles_look *look,
+			    loff_t *cut)
+{
+	struct cachefiles_queue *queue = io->req.od->queue;
+	int ret;
+
+	/* Set before the id can be found; nobody else uses an IDLE io. */
+	ret = cachefiles_queue_new_id(queue, &io->req, &io->req.id, GFP_NOFS);
+	if (ret)
+		return ret;
+
+	guard(spinlock)(&queue->lock);
+	ret = cachefiles_fetch_queue_locked(io, look, cut);
+	if (ret || io->req.state == CACHEFILES_REQ_FOLLOWING)
+		xa_erase(&queue->reqs, io->req.id);
+	return ret;
+}
+
+/*
+ * May @io look at the backing file?  -EIOCBQUEUED: not yet, and the io belongs
+ * to the protocol until the object is open.
+ */
+static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_look *look)
+{
+	struct cachefiles_ondemand *od = io->req.od;
+
+	guard(spinlock)(&od->queue->lock);
+	if (io->req.state == CACHEFILES_REQ_DONE)
+		cachefiles_req_set_state(&io->req, CACHEFILES_REQ_IDLE);
+	if (od->state == CACHEFILES_OD_DROPPING)
+		return -EIO;
+	if (od->attached) {
+		look->fills = od->fills;
+		look->end = round_up(od->size, CACHEFILES_GRANULE);
+		return 0;
+	}
+	if (od->queue->dead)
+		return -EIO;
+	cachefiles_fetch_arm_reaper_locked(od);
+	cachefiles_req_set_state(&io->req, CACHEFILES_REQ_BLOCKED);
+	list_add_tail(&io->req.link, &od->blocked);
+	cachefiles_queue_update(od);
+	cachefiles_queue_wake(od->queue);
+	return -EIOCBQUEUED;
+}
+
+/* Nothing is behind the end of the object: that part reads as zeros. */
+static void cachefiles_io_clip(struct cachefiles_io *io, loff_t end)
+{
+	size_t keep = io->pos < end ? min_t(loff_t, io->len, end - io->pos) : 0;
+	struct iov_iter tail = io->iter;
+
+	if (keep == io->len)
+		return;
+	iov_iter_advance(&tail, keep);
+	iov_iter_zero(iov_iter_count(&tail), &tail);
+	io->len = keep;
+	iov_iter_truncate(&io->iter, keep);
+}
+
+/*
+ * Look at the backing file and start the io on its way.
+ *
+ * Return: 0 if it is on its way, -EAGAIN to look again, or an error to complete
+ * it with.
+ */
+static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefiles_look *look,
+				 struct list_head *todo)
+{
+	loff_t end, data, hole, cut = 0;
+	struct file *file;
+	int ret;
+
+	cachefiles_io_clip(io, look->end);
+	if (!io->len) {
+		cachefiles_io_complete(io, 0);
+		return 0;
+	}
+	file = cachefiles_object_get_file(io->object);
+	if (!file)
+		return -EIO;
+
+	end = io->pos + (loff_t)io->len;
+	data = cachefiles_io_next_data(file, io->pos, end);
+	if (data == io->pos) {
+		hole = cachefiles_io_next_hole(file, io->pos, end);
+		ret = hole < 0 ? hole : cachefiles_io_cut(io, hole, todo);
+		if (!ret) {
+			cachefiles_io_start(io, file);
+			return 0;
+		}
+		fput(file);
+		return ret;
+	}
+	fput(file);
+	if (data < 0)
+		return data;
+	if (io->fetched) {
+		pr_notice_ratelimited("READ of %zu bytes at %lld answered without data\n",
+				      io->len, io->pos);
+		return -EIO;
+	}
+	ret = cachefiles_io_cut(io, data, todo);
+	if (!ret)
+		ret = cachefiles_fetch(io, look, &cut);
+	if (ret == -EAGAIN && cut) {
+		int err = cachefiles_io_cut(io, cut, todo);
+
+		return err ?: ret;
+	}
+	return ret;
+}
+
+static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *todo)
+{
+	struct cachefiles_look look;
+	int ret;
+
+	do {
+		ret = cachefiles_fetch_admit(io, &look);
+		if (!ret)
+			ret = cachefiles_fetch_look(io, &look, todo);
+	} while (ret == -EAGAIN);
+
+	if (ret && ret != -EIOCBQUEUED)
+		cachefiles_io_complete(io, ret);
+}
+
+static void cachefiles_fetch_run(struct cachefiles_io *io)
+{
+	LIST_HEAD(todo);
+
+	list_add(&io->req.link, &todo);
+	while ((io = list_first_entry_or_null(&todo, struct cachefiles_io, req.link))) {
+		list_del_init(&io->req.link);
+		cachefiles_fetch_step(io, &todo);
+	}
+}
+
+/**
+ * cachefiles_fetch_continue - Carry on a read that the protocol has let go of
+ * @io: The read: DONE, or IDLE if what it waited for is over.  Consumed.
+ *
+ * Context: process, no lock held.  Calls back into the netfs.
+ */
+void cachefiles_fetch_continue(struct cachefiles_io *io)
+{
+	if (io->req.error < 0 && io->req.error != -EAGAIN) {
+		cachefiles_io_complete(io, io->req.error);
+		return;
+	}
+	/* A READ that was answered has to have brought something. */
+	io->fetched = !io->req.error && io->req.state == CACHEFILES_REQ_DONE;
+	cachefiles_fetch_run(io);
+}
+
+/**
+ * cachefiles_ondemand_read - Read from an on-demand object
+ * @object: The object; the caller holds an access on its cookie until it is
+ *	called back.
+ * @pos: First byte, a multiple of CACHEFILES_GRANULE.
+ * @iter: Where the data go; consumed.  If it is empty, the read is a barrier: it
+ *	ends when the object is open, or with the errno of the OPEN that failed.
+ * @inval_counter: Invalidations of the cookie when the operation began.
+ * @term_func: Called exactly once, in any context, with the number of bytes or a
+ *	negative errno.  All of @iter is filled, or the read fails.
+ * @term_priv: Argument of @term_func.
+ *
+ * Context: process; the caller may hold folio locks, so nothing here waits for
+ * the daemon or allocates into a file system.
+ * Return: -EIOCBQUEUED, or -ENOMEM after calling back with that.
+ */
+int cachefiles_ondemand_read(struct cachefiles_object *object, loff_t pos, struct iov_iter *iter,
+			     unsigned int inval_counter, netfs_io_terminated_t term_func,
+			     void *term_priv)
+{
+	struct cachefiles_io *io = cachefiles_io_alloc(object->od, object, pos, iter);
+
+	if (!io) {
+		cachefiles_netfs_terminated(term_func, term_priv, -ENOMEM);
+		return -ENOMEM;
+	}
+	io->task = get_pid(task_pid(current));
+	io->total = io->len;
+	io->inval_counter = inval_counter;
+	io->term_func = term_func;
+	io->term_priv = term_priv;
+	atomic_set(&io->pending, 1);
+	iov_iter_advance(iter, io->len);
+
+	cachefiles_fetch_run(io);
+	return -EIOCBQUEUED;
+}
+
+static bool cachefiles_task_is_dying(struct pid *pid)
+{
+	struct task_struct *task;
+
+	guard(rcu)();
+	task = pid_task(pid, PIDTYPE_PID);
+	return !task || (task->flags & PF_EXITING) || fatal_signal_pending(task);
+}
+
+/* End @io if its task was dying the last time already. */
+static void cachefiles_fetch_reap_locked(struct cachefiles_io *io, struct list_head *done)
+{
+	if (!cachefiles_task_is_dying(io->task))
+		return;
+	if (io->doomed)
+		cachefiles_req_finish_locked(&io->req, -EINTR, done);
+	io->doomed = true;
+}
+
+static void cachefiles_fetch_reap_list_locked(struct list_head *list, struct list_head *done)
+{
+	struct cachefiles_io *io, *next, *follower, *next_follower;
+
+	list_for_each_entry_safe(io, next, list, req.link) {
+		list_for_each_entry_safe(follower, next_follower, &io->followers, req.link)
+			cachefiles_fetch_reap_locked(follower, done);
+		cachefiles_fetch_reap_locked(io, done);
+	}
+}
+
+/**
+ * cachefiles_fetch_reap - End the reads of tasks that are dying
+ * @work: The reaper of an od.
+ *
+ * A task that is killed leaves its read through the page lock; the page stays
+ * locked until the read ends, and must not stay so for as long as the daemon
+ * likes.  The task may even be stuck in the page lock itself.
+ */
+void cachefiles_fetch_reap(struct work_struct *work)
+{
+	struct cachefiles_ondemand *od =
+		container_of(to_delayed_work(work), struct cachefiles_ondemand, reaper);
+	LIST_HEAD(done);
+
+	scoped_guard(spinlock, &od->queue->lock) {
+		cachefiles_fetch_reap_list_locked(&od->queued, &done);
+		cachefiles_fetch_reap_list_locked(&od->sent, &done);
+		cachefiles_fetch_reap_list_locked(&od->blocked, &done);
+		cachefiles_queue_update(od);
+
+		od->reaping = !list_empty(&od->queued) || !list_empty(&od->sent) ||
+			      !list_empty(&od->blocked);
+		if (od->reaping) {
+			cachefiles_od_get(od);
+			queue_delayed_work(cachefiles_ondemand_wq, &od->reaper,
+					   CACHEFILES_REAP_INTERVAL);
+		}
+	}
+	cachefiles_req_run_done(&done);
+	cachefiles_ondemand_put(od);
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Types and prototypes of the cachefiles backend, grouped by the file that
+ * implements them.  The on-demand half has its own header, ondemand.h.
+ *
+ * Letters behind a field say what protects it:
+ *
+ *	I  set before the structure is published, constant after that
+ *	C  cache->cmd_mutex
+ *	L  cache->lists_lock
+ *	O  object->lock
+ *	V  volume->mutex
+ *	S  cache->space_lock
+ *	A  atomic
+ *
+ * Locks from the outside in:
+ *
+ *	cache->cmd_mutex
+ *	  volume->mutex
+ *	    freeze protection, then inode locks of the backing file system
+ *	cache->lists_lock
+ *	  (inside fscache_withdraw_cookie(): locks of fscache)
+ *	cache->space_lock, object->lock		innermost, never nested in each other
+ *
+ * None of the spinlocks is held over anything that can sleep, and all of them
+ * are taken in process context only.  For the locks of the daemon protocol see
+ * ondemand.h.
+ */
+#ifndef CACHEFILES_INTERNAL_H
+#define CACHEFILES_INTERNAL_H
+
+#ifdef pr_fmt
+#undef pr_fmt
+#endif
+#define pr_fmt(fmt) "CacheFiles: " fmt
+
+#include <linux/completion.h>
+#include <linux/cred.h>
+#include <linux/fs.h>
+#include <linux/fscache-cache.h>
+#include <linux/mount.h>
+#include <linux/mutex.h>
+#include <linux/netfs.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+struct cachefiles_ondemand;
+struct cachefiles_queue;
+
+/* Unit of what can be present in a cache file; part of the disk format. */
+#define CACHEFILES_GRANULE	4096U
+
+/* Number of fan-out directories of a volume; part of the disk format. */
+#define CACHEFILES_FANOUTS	256U
+
+/**
+ * enum cachefiles_cache_state - Life of a cache
+ * @CACHEFILES_CACHE_SETUP: The device is open, bind has not succeeded yet.
+ * @CACHEFILES_CACHE_LIVE: Bound.
+ * @CACHEFILES_CACHE_DEAD: The device was closed, or the backing file system
+ *	failed.  Nothing new is cached or fetched.
+ */
+enum cachefiles_cache_state {
+	CACHEFILES_CACHE_SETUP,
+	CACHEFILES_CACHE_LIVE,
+	CACHEFILES_CACHE_DEAD,
+};
+
+/**
+ * struct cachefiles_limits - One resource of the backing file system
+ * @run_percent: Culling stops when this much is available again (C).
+ * @cull_percent: Culling starts when less than this is available (C).
+ * @stop_percent: Nothing is allocated when less than this is available (C).
+ * @run: @run_percent in units of the resource (S).
+ * @cull: @cull_percent in units of the resource (S).
+ * @stop: @stop_percent in units of the resource (S).
+ */
+struct cachefiles_limits {
+	unsigned int	run_percent;
+	unsigned int	cull_percent;
+	unsigned int	stop_percent;
+	u64		run;
+	u64		cull;
+	u64		stop;
+};
+
+/**
+ * struct cachefiles_credit - Space that is known to be there
+ * @expires: When to ask again at the latest, in jiffies.
+ * @files: Inodes that may be allocated until then.
+ * @bytes: Bytes that may be allocated until then.
+ */
+struct cachefiles_credit {
+	unsigned long	expires;
+	u64		files;
+	u64		bytes;
+};
+
+/**
+ * struct cachefiles_cache - One open of /dev/cachefiles
+ * @ref: One for the open device, one for each volume, one for each object's
+ *	on-demand half (A).
+ * @state: enum cachefiles_cache_state; written by cachefiles_cache_set_state().
+ * @cmd_mutex: Serialises bind and the other set-up commands.
+ * @fscache: What fscache knows this cache as; NULL until bound (C, then I).
+ * @mnt: Mount that holds the cache directory (I after bind).
+ * @root: The directory given by ``dir`` (I after bind).
+ * @store: Its sub-directory ``cache`` (I after bind).
+ * @graveyard: Its sub-directory ``graveyard`` (I after bind).
+ * @grave_counter: Makes names in the graveyard unique (A).
+ * @cred: Credentials for every access to the backing file system (I after bind).
+ * @secid_set: A security context was given (C).
+ * @secid: That security context (C).
+ * @dir_name: Argument of ``dir`` (C).
+ * @tag: Argument of ``tag``, or NULL for the default (C).
+ * @bind_failed: bind was tried in vain; @dir_name and @tag may be corrected (C).
+ * @queue: On-demand mode and its request queue; NULL in any other mode.  Set by
+ *	a bind that succeeds, constant from then on.
+ * @daemon_wait: Where poll() on the device waits.
+ * @lists_lock: Guards @volumes, @objects and volume and object membership.
+ * @volumes: Attached volumes (L).
+ * @objects: Objects not withdrawn yet (L).
+ * @space_lock: Guards the limits, @credit and @culling.
+ * @files: Limits in inodes.
+ * @blocks: Limits in blocks of @bsize bytes.
+ * @bsize: Block size that the backing file system reports (I after bind).
+ * @bytes_writing: Bytes being written that the file system may not count yet (A).
+ * @credit: What may be allocated before the file system is asked again (S).
+ * @culling: Space is short; the daemon should cull (S).
+ * @released_files: Files closed since the daemon asked last (A).
+ * @released_sectors: Their size in sectors of 512 bytes (A).
+ * @teardown: Unbinds the cache after the device was closed.
+ * @torn_down: @teardown is done.
+ */
+struct cachefiles_cache {
+	refcount_t			ref;
+	enum cachefiles_cache_state	state;
+	struct mutex			cmd_mutex;	/* set-up commands */
+
+	struct fscache_cache		*fscache;
+	struct vfsmount			*mnt;
+	struct dentry			*root;
+	struct dentry			*store;
+	struct dentry			*graveyard;
+	atomic_t			grave_counter;
+	const struct cred		*cred;
+	bool				secid_set;
+	u32				secid;
+	char				*dir_name;
+	char				*tag;
+	bool				bind_failed;
+
+	struct cachefiles_queue		*queue;
+	wait_queue_head_t		daemon_wait;
+
+	spinlock_t			lists_lock;	/* volumes, objects */
+	struct list_head		volumes;
+	struct list_head		objects;
+
+	spinlock_t			space_lock;	/* limits, culling */
+	struct cachefiles_limits	files;
+	struct cachefiles_limits	blocks;
+	unsigned int			bsize;
+	atomic64_t			bytes_writing;
+	struct cachefiles_credit	credit;
+	bool				culling;
+	atomic_t			released_files;
+	atomic64_t			released_sectors;
+
+	struct work_struct		teardown;
+	struct completion		torn_down;
+};
+
+/**
+ * struct cachefiles_volume - An attached volume
+ * @cache: The cache it is in; counted (I).
+ * @vcookie: The volume cookie (I).
+ * @dentry: The volume's directory, marked in use (I).
+ * @link: In cache->volumes (L).
+ * @stopped: Nothing looks up cookies in it any more (L).
+ * @mutex: Guards @fanout.
+ * @fanout: Fan-out directories, marked in use; each is made and pinned when the
+ *	first object needs it (V).
+ */
+struct cachefiles_volume {
+	struct cachefiles_cache		*cache;
+	struct fscache_volume		*vcookie;
+	struct dentry			*dentry;
+	struct list_head		link;
+	bool				stopped;
+	struct mutex			mutex;		/* fanout */
+	struct dentry			*fanout[CACHEFILES_FANOUTS];
+};
+
+/**
+ * struct cachefiles_object - A cookie that is attached to this cache
+ * @ref: One for the cookie, one for each caller that uses the object outside of
+ *	fscache's access count (A).
+ * @debug_id: For tracepoints (I).
+ * @cookie: The data cookie; the object holds a reference (I).
+ * @volume: The volume it is in; fscache keeps it as long as the cookie (I).
+ * @link: In cache->objects, empty once withdrawn (L).
+ * @lock: Guards @file and @named.
+ * @file: The backing file, or NULL (O).
+ * @named: @file has its name in the fan-out directory (O).
+ * @name: The name of the backing file (I).
+ * @od: The daemon's side of the object; NULL unless the cache is on-demand (I).
+ */
+struct cachefiles_object {
+	refcount_t			ref;
+	unsigned int			debug_id;
+	struct fscache_cookie		*cookie;
+	struct cachefiles_volume	*volume;
+	struct list_head		link;
+	spinlock_t			lock;		/* file, named */
+	struct file			*file;
+	bool				named;
+	char				*name;
+	struct cachefiles_ondemand	*od;
+};
+
+static inline struct cachefiles_cache *
+cachefiles_object_cache(const struct cachefiles_object *object)
+{
+	return object->volume->cache;
+}
+
+static inline enum cachefiles_cache_state
+cachefiles_cache_state(const struct cachefiles_cache *cache)
+{
+	/* Pairs with cachefiles_cache_set_state(): LIVE means all is set up. */
+	return smp_load_acquire(&cache->state);
+}
+
+extern unsigned int cachefiles_debug_mask;
+
+/* Tells of something unusual, if the administrator wants to know. */
+#define cachefiles_debug(fmt, ...)						\
+do {										\
+	if (IS_ENABLED(CONFIG_CACHEFILES_DEBUG) && cachefiles_debug_mask)	\
+		pr_info(fmt, ##__VA_ARGS__);					\
+} while (0)
+
+/*
+ * cache.c
+ */
+struct cachefiles_cache *cachefiles_cache_alloc(void);
+void cachefiles_cache_get(struct cachefiles_cache *cache);
+void cachefiles_cache_put(struct cachefiles_cache *cache);
+int cachefiles_cache_bind(struct cachefiles_cache *cache, const char *mode);
+void cachefiles_cache_close(struct cachefiles_cache *cache);
+void cachefiles_cache_io_error(struct cachefiles_cache *cache, const char *what, int error);
+int cachefiles_cache_init(void);
+void cachefiles_cache_exit(void);
+
+/*
+ * daemon.c
+ */
+ssize_t cachefiles_daemon_command(struct cachefiles_cache *cache,
+				  const char __user *buffer, size_t len);
+
+/*
+ * device.c
+ */
+int cachefiles_device_init(void);
+void cachefiles_device_exit(void);
+
+/*
+ * key.c
+ */
+char *cachefiles_key_name(struct fscache_cookie *cookie);
+
+/*
+ * namei.c
+ */
+struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
+					const char *name, bool *is_new);
+void cachefiles_namei_put_dir(struct dentry *dentry);
+struct file *cachefiles_namei_open(struct cachefiles_object *object);
+struct file *cachefiles_namei_tmpfile(struct cachefiles_object *object);
+int cachefiles_namei_link(struct cachefiles_object *object, struct file *file);
+void cachefiles_namei_release(struct cachefiles_object *object, struct file *file, bool named);
+int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file);
+int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
+			  struct dentry *victim);
+int cachefiles_namei_cull(struct cachefiles_cache *cache, const char *name);
+int cachefiles_namei_inuse(struct cachefiles_cache *cache, const char *name);
+
+/*
+ * netfs.c
+ */
+bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want);
+void cachefiles_netfs_terminated(netfs_io_terminated_t term_func, void *priv, ssize_t ret);
+
+/*
+ * io_read.c
+ */
+loff_t cachefiles_io_next_data(struct file *file, loff_t pos, loff_t end);
+loff_t cachefiles_io_next_hole(struct file *file, loff_t pos, loff_t end);
+int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *iter);
+
+/*
+ * io_write.c
+ */
+ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
+			    struct iov_iter *from);
+
+/*
+ * object.c
+ */
+extern const struct fscache_cache_ops cachefiles_cache_ops;
+void cachefiles_object_get(struct cachefiles_object *object);
+void cachefiles_object_put(struct cachefiles_object *object);
+struct file *cachefiles_object_get_file(struct cachefiles_object *object);
+int cachefiles_object_attach(struct cachefiles_object *object, loff_t size);
+void cachefiles_object_withdraw_all(struct cachefiles_cache *cache);
+int cachefiles_object_init(void);
+void cachefiles_object_exit(void);
+
+/*
+ * security.c
+ */
+struct cred *cachefiles_security_prepare(const struct cachefiles_cache *cache);
+int cachefiles_security_set_creator(struct cred *cred, struct dentry *root);
+
+EXTEND_CLASS(override_creds, _cachefiles,
+	     override_creds(cache->cred), struct cachefiles_cache *cache)
+
+/* The statement or block that follows runs with the credentials of @cache. */
+#define with_cache_creds(cache) \
+	scoped_class(override_creds_cachefiles, __UNIQUE_ID(cred), cache)
+
+/*
+ * space.c
+ */
+int cachefiles_space_init(struct cachefiles_cache *cache);
+int cachefiles_space_recompute(struct cachefiles_cache *cache);
+int cachefiles_space_evaluate(struct cachefiles_cache *cache);
+int cachefiles_space_check(struct cachefiles_cache *cache, unsigned int files, u64 bytes);
+
+/*
+ * volume.c
+ */
+void cachefiles_volume_acquire(struct fscache_volume *vcookie);
+void cachefiles_volume_free(struct fscache_volume *vcookie);
+void cachefiles_volume_stop_all(struct cachefiles_cache *cache);
+void cachefiles_volume_free_all(struct cachefiles_cache *cache);
+struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash);
+
+/*
+ * xattr.c
+ */
+int cachefiles_xattr_set_object(struct cachefiles_object *object, struct file *file, bool dirty);
+int cachefiles_xattr_check_object(struct cachefiles_object *object, struct file *file);
+int cachefiles_xattr_remove_object(struct cachefiles_object *object, struct file *file);
+int cachefiles_xattr_set_volume(struct cachefiles_volume *volume);
+int cachefiles_xattr_check_volume(struct cachefiles_volume *volume);
+int cachefiles_xattr_remove_volume(struct cachefiles_volume *volume);
+
+#endif /* CACHEFILES_INTERNAL_H */
