@@ -1,0 +1,676 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Names in the backing file system: finding, making and removing them.
+ *
+ * Everything here runs with the credentials of the cache, takes write access to
+ * the mount before it locks a directory, and holds no lock when it returns.
+ *
+ * Inodes in use are marked with S_KERNEL_FILE, under their own lock.  The VFS
+ * refuses to remove a directory that is marked, the cull command refuses to
+ * remove anything, and a second user is refused as well.
+ */
+#include <linux/file.h>
+#include <linux/fs_struct.h>
+#include <linux/security.h>
+#include <linux/timekeeping.h>
+#include "internal.h"
+#include "vfs.h"
+
+/* How often something is tried again that somebody else has interfered with. */
+#define CACHEFILES_NAMEI_TRIES	8
+
+/* Has somebody else marked the inode? */
+static bool cachefiles_namei_is_marked(struct inode *inode)
+{
+	return READ_ONCE(inode->i_flags) & S_KERNEL_FILE;
+}
+
+/* False if it is in use already. */
+static bool cachefiles_namei_mark(struct dentry *dentry)
+{
+	struct inode *inode = d_inode(dentry);
+	bool marked;
+
+	inode_lock(inode);
+	marked = !cachefiles_namei_is_marked(inode);
+	if (marked)
+		inode_set_flags(inode, S_KERNEL_FILE, S_KERNEL_FILE);
+	inode_unlock(inode);
+	return marked;
+}
+
+static void cachefiles_namei_unmark(struct dentry *dentry)
+{
+	struct inode *inode = d_inode(dentry);
+
+	inode_lock(inode);
+	inode_set_flags(inode, 0, S_KERNEL_FILE);
+	inode_unlock(inode);
+}
+
+static int cachefiles_namei_error(struct cachefiles_cache *cache, const char *what, int error)
+{
+	if (error == -EIO)
+		cachefiles_cache_io_error(cache, what, error);
+	return error;
+}
+
+/* Can the cache work with the directory? */
+static int cachefiles_namei_check_dir(struct dentry *dentry)
+{
+	const struct inode *inode = d_inode(dentry);
+
+	if (!d_can_lookup(dentry))
+		return -EIO;
+	if (!(inode->i_opflags & IOP_XATTR) || !inode->i_op->lookup || !inode->i_op->mkdir ||
+	    !inode->i_op->rename || !inode->i_op->rmdir || !inode->i_op->unlink)
+		return -EPERM;
+	return 0;
+}
+
+/* Makes a directory unless there is something by now; the caller looks it up again. */
+static int cachefiles_namei_mkdir(struct cachefiles_cache *cache, struct dentry *parent,
+				  const char *name, bool *is_new)
+{
+	struct path path = { .mnt = cache->mnt, .dentry = parent };
+	struct dentry *dentry;
+	int ret;
+
+	ret = cachefiles_space_check(cache, 1, 0);
+	if (ret)
+		return ret;
+	ret = mnt_want_write(cache->mnt);
+	if (ret)
+		return ret;
+
+	dentry = start_creating(&nop_mnt_idmap, parent, &QSTR(name));
+	if (!IS_ERR(dentry) && d_is_negative(dentry)) {
+		ret = security_path_mkdir(&path, dentry, 0700);
+		if (!ret) {
+			dentry = cachefiles_vfs_mkdir(parent, dentry);
+			*is_new = !IS_ERR(dentry);
+		}
+	}
+	if (IS_ERR(dentry))
+		ret = PTR_ERR(dentry);
+	end_creating(dentry);
+	mnt_drop_write(cache->mnt);
+	return ret;
+}
+
+/*
+ * Marks a directory that was found without locks; -EAGAIN if it was removed or
+ * moved meanwhile.
+ */
+static int cachefiles_namei_claim_dir(struct dentry *parent, struct dentry *dentry)
+{
+	int ret;
+
+	if (!cachefiles_namei_mark(dentry))
+		return -EBUSY;
+
+	ret = cachefiles_namei_check_dir(dentry);
+	if (!ret && (IS_DEADDIR(d_inode(dentry)) || d_unhashed(dentry) ||
+		     READ_ONCE(dentry->d_parent) != parent))
+		ret = -EAGAIN;
+	if (ret)
+		cachefiles_namei_unmark(dentry);
+	return ret;
+}
+
+static struct dentry *cachefiles_namei_find_dir(struct cachefiles_cache *cache,
+						struct dentry *parent, const char *name,
+						bool *is_new)
+{
+	struct dentry *dentry;
+	unsigned int tries;
+	int ret = -EAGAIN;
+
+	*is_new = false;
+	for (tries = 0; tries < CACHEFILES_NAMEI_TRIES; tries++) {
+		dentry = lookup_one_positive_unlocked(&nop_mnt_idmap, &QSTR(name), parent);
+		if (!IS_ERR(dentry)) {
+			ret = cachefiles_namei_claim_dir(parent, dentry);
+			if (!ret)
+				return dentry;
+			dput(dentry);
+		} else {
+			ret = PTR_ERR(dentry);
+			if (ret == -ENOENT) {
+				ret = cachefiles_namei_mkdir(cache, parent, name, is_new);
+				if (!ret)
+					ret = -EAGAIN;
+			}
+			cachefiles_namei_error(cache, "making a directory", ret);
+		}
+		if (ret != -EAGAIN)
+			break;
+	}
+	return ERR_PTR(ret);
+}
+
+/**
+ * cachefiles_namei_get_dir - Find or make a directory, and mark it in use
+ * @cache: The cache
+ * @parent: Where it is; in use
+ * @name: Its name
+ * @is_new: Where to tell whether the directory was made here, or NULL
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: The directory, to be returned with cachefiles_namei_put_dir(); -EBUSY if
+ * it is in use already, -EIO if it is something else than a directory, -EPERM if
+ * it lacks operations, -ENOBUFS if there is too little space to make one, or an
+ * error of the backing file system.
+ */
+struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
+					const char *name, bool *is_new)
+{
+	struct dentry *dentry = NULL;
+	bool dummy;
+
+	with_cache_creds(cache)
+		dentry = cachefiles_namei_find_dir(cache, parent, name, is_new ?: &dummy);
+	return dentry;
+}
+
+/**
+ * cachefiles_namei_put_dir - Return a directory
+ * @dentry: What cachefiles_namei_get_dir() has returned, or NULL
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ */
+void cachefiles_namei_put_dir(struct dentry *dentry)
+{
+	if (dentry) {
+		cachefiles_namei_unmark(dentry);
+		dput(dentry);
+	}
+}
+
+static struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object)
+{
+	return cachefiles_volume_fanout(object->volume, object->cookie->key_hash);
+}
+
+static int cachefiles_namei_check_file(struct file *file)
+{
+	if (!file->f_op->read_iter || !file->f_op->write_iter ||
+	    !(file->f_mode & FMODE_CAN_ODIRECT))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+/* Opens a file that is marked, and sees to it that only the atime tells of use. */
+static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
+						 struct dentry *dentry)
+{
+	struct path path = { .mnt = cache->mnt, .dentry = dentry };
+	struct file *file;
+	int ret;
+
+	/* An unlink that came before the mark has won. */
+	if (d_unhashed(dentry))
+		return ERR_PTR(-ENOENT);
+
+	file = cachefiles_vfs_open(&path, cache->cred);
+	if (IS_ERR(file))
+		return file;
+
+	ret = cachefiles_namei_check_file(file);
+	if (ret) {
+		fput(file);
+		return ERR_PTR(ret);
+	}
+	file->f_mode |= FMODE_NOCMTIME;
+	touch_atime(&file->f_path);
+	return file;
+}
+
+static struct file *cachefiles_namei_open_name(struct cachefiles_object *object,
+					       struct dentry *fanout)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct dentry *dentry;
+	struct file *file;
+	int ret;
+
+	dentry = lookup_one_positive_unlocked(&nop_mnt_idmap, &QSTR(object->name), fanout);
+	if (IS_ERR(dentry))
+		return ERR_CAST(dentry);
+
+	if (!d_is_reg(dentry)) {
+		ret = cachefiles_namei_bury(cache, fanout, dentry);
+		file = ERR_PTR(ret ?: -ENOENT);
+	} else if (!cachefiles_namei_mark(dentry)) {
+		file = ERR_PTR(-EBUSY);
+	} else {
+		file = cachefiles_namei_open_marked(cache, dentry);
+		if (IS_ERR(file))
+			cachefiles_namei_unmark(dentry);
+	}
+	dput(dentry);
+	return file;
+}
+
+/**
+ * cachefiles_namei_open - Open the backing file that has an object's name
+ * @object: The object
+ *
+ * What is no regular file is moved out of the way.
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: The file, marked in use, for cachefiles_namei_release(); -ENOENT if there
+ * is none, -EBUSY if it is in use already, -EOPNOTSUPP if it can't be used, -EIO
+ * after the end of the cache, or another error of the backing file system.
+ */
+struct file *cachefiles_namei_open(struct cachefiles_object *object)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct dentry *fanout;
+	struct file *file = NULL;
+
+	fanout = cachefiles_namei_fanout(object);
+	if (IS_ERR(fanout))
+		return ERR_CAST(fanout);
+
+	with_cache_creds(cache)
+		file = cachefiles_namei_open_name(object, fanout);
+	if (IS_ERR(file))
+		cachefiles_namei_error(cache, "opening a file", PTR_ERR(file));
+	return file;
+}
+
+/**
+ * cachefiles_namei_tmpfile - Make a backing file without a name
+ * @object: The object
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: The file, marked in use, where cachefiles_namei_link() can link it, for
+ * cachefiles_namei_release(); -ENOBUFS if space is short, -EOPNOTSUPP if it
+ * can't be used, -EIO after the end of the cache, or another error.
+ */
+struct file *cachefiles_namei_tmpfile(struct cachefiles_object *object)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct path parent = { .mnt = cache->mnt };
+	struct file *file = NULL;
+	int ret;
+
+	parent.dentry = cachefiles_namei_fanout(object);
+	if (IS_ERR(parent.dentry))
+		return ERR_CAST(parent.dentry);
+
+	ret = cachefiles_space_check(cache, 1, 0);
+	if (ret)
+		return ERR_PTR(ret);
+	ret = mnt_want_write(cache->mnt);
+	if (ret)
+		return ERR_PTR(ret);
+	with_cache_creds(cache)
+		file = cachefiles_vfs_tmpfile(&parent, cache->cred);
+	mnt_drop_write(cache->mnt);
+	if (IS_ERR(file)) {
+		cachefiles_namei_error(cache, "making a temporary file", PTR_ERR(file));
+		return file;
+	}
+
+	ret = cachefiles_namei_check_file(file);
+	if (!ret && !cachefiles_namei_mark(file->f_path.dentry))
+		ret = -EBUSY;
+	if (ret) {
+		fput(file);
+		return ERR_PTR(ret);
+	}
+	file->f_mode |= FMODE_NOCMTIME;
+	return file;
+}
+
+/* Removes an entry that is no directory; the directory is locked. */
+static int cachefiles_namei_unlink_locked(struct cachefiles_cache *cache, struct dentry *parent,
+					  struct dentry *dentry)
+{
+	struct path path = { .mnt = cache->mnt, .dentry = parent };
+	int ret;
+
+	ret = security_path_unlink(&path, dentry);
+	if (ret) {
+		cachefiles_cache_io_error(cache, "removing a file is forbidden", ret);
+		return -EIO;
+	}
+	ret = cachefiles_vfs_unlink(parent, dentry);
+	return cachefiles_namei_error(cache, "removing a file", ret);
+}
+
+/*
+ * One attempt to link @file in @fanout.  -EAGAIN if a stale file had to be removed
+ * first, -EISDIR if a directory is in the way.
+ */
+static int cachefiles_namei_link_locked(struct cachefiles_object *object, struct dentry *fanout,
+					struct dentry *dentry, struct file *file)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	int ret;
+
+	if (d_is_negative(dentry))
+		return cachefiles_vfs_link(file->f_path.dentry, fanout, dentry);
+	if (d_inode(dentry) == file_inode(file))
+		return 0;
+	if (d_is_dir(dentry))
+		return -EISDIR;
+	if (cachefiles_namei_is_marked(d_inode(dentry)))
+		return -EBUSY;
+	ret = cachefiles_namei_unlink_locked(cache, fanout, dentry);
+	return ret ?: -EAGAIN;
+}
+
+static int cachefiles_namei_link_name(struct cachefiles_object *object, struct dentry *fanout,
+				      struct file *file)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct dentry *dentry;
+	unsigned int tries;
+	int ret = -EAGAIN;
+
+	for (tries = 0; ret == -EAGAIN && tries < CACHEFILES_NAMEI_TRIES; tries++) {
+		struct dentry *victim = NULL;
+
+		dentry = start_creating(&nop_mnt_idmap, fanout, &QSTR(object->name));
+		if (IS_ERR(dentry))
+			return PTR_ERR(dentry);
+		ret = cachefiles_namei_link_locked(object, fanout, dentry, file);
+		if (ret == -EISDIR)
+			victim = dget(dentry);
+		end_creating(dentry);
+
+		if (victim) {
+			ret = cachefiles_namei_bury(cache, fanout, victim) ?: -EAGAIN;
+			dput(victim);
+		}
+	}
+	return ret;
+}
+
+/**
+ * cachefiles_namei_link - Give a temporary file its object's name
+ * @object: The object
+ * @file: What cachefiles_namei_tmpfile() has returned
+ *
+ * A stale file of that name is removed.  Whatever makes the new one credible must
+ * be on it already.
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: 0, also if it has the name already; -EBUSY if the file that has the name
+ * is in use, -EIO after the end of the cache, or another error.
+ */
+int cachefiles_namei_link(struct cachefiles_object *object, struct file *file)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct dentry *fanout;
+	int ret;
+
+	fanout = cachefiles_namei_fanout(object);
+	if (IS_ERR(fanout))
+		return PTR_ERR(fanout);
+
+	ret = mnt_want_write(cache->mnt);
+	if (ret)
+		return ret;
+	with_cache_creds(cache)
+		ret = cachefiles_namei_link_name(object, fanout, file);
+	mnt_drop_write(cache->mnt);
+	return cachefiles_namei_error(cache, "linking a file", ret);
+}
+
+/**
+ * cachefiles_namei_release - Close a backing file
+ * @object: The object it belongs to
+ * @file: The file; the reference is consumed
+ * @named: The file has a name and can be culled from now on
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ */
+void cachefiles_namei_release(struct cachefiles_object *object, struct file *file, bool named)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+
+	cachefiles_namei_unmark(file->f_path.dentry);
+	if (named) {
+		atomic_inc(&cache->released_files);
+		atomic64_add(file_inode(file)->i_blocks, &cache->released_sectors);
+		wake_up_all(&cache->daemon_wait);
+	}
+	/* At once: in a worker fput() leaves it for later, and the mount stays busy. */
+	__fput_sync(file);
+}
+
+/**
+ * cachefiles_namei_unlink - Take an object's name from a backing file
+ * @object: The object
+ * @file: The file; it stays open
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: 0, also if the name belongs to no file or to another; -EIO after the end
+ * of the cache, or another error.
+ */
+int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct dentry *fanout;
+	int ret;
+
+	fanout = cachefiles_namei_fanout(object);
+	if (IS_ERR(fanout))
+		return PTR_ERR(fanout);
+
+	ret = mnt_want_write(cache->mnt);
+	if (ret)
+		return ret;
+	with_cache_creds(cache) {
+		struct dentry *dentry;
+
+		dentry = start_removing(&nop_mnt_idmap, fanout, &QSTR(object->name));
+		if (IS_ERR(dentry))
+			ret = PTR_ERR(dentry);
+		else if (d_inode(dentry) == file_inode(file))
+			ret = cachefiles_namei_unlink_locked(cache, fanout, dentry);
+		end_removing(dentry);
+	}
+	mnt_drop_write(cache->mnt);
+	return ret == -ENOENT ? 0 : cachefiles_namei_error(cache, "removing a file", ret);
+}
+
+/* Moves a directory to the graveyard under a name that is not taken. */
+static int cachefiles_namei_bury_dir(struct cachefiles_cache *cache, struct dentry *parent,
+				     struct dentry *victim)
+{
+	struct path old = { .mnt = cache->mnt, .dentry = parent };
+	struct path grave = { .mnt = cache->mnt, .dentry = cache->graveyard };
+	char name[sizeof("0123456789abcdef")];
+	unsigned int tries;
+	int ret = -EEXIST;
+
+	for (tries = 0; ret == -EEXIST && tries < CACHEFILES_NAMEI_TRIES; tries++) {
+		struct renamedata rd = {
+			.mnt_idmap	= &nop_mnt_idmap,
+			.old_parent	= parent,
+			.new_parent	= cache->graveyard,
+		};
+
+		snprintf(name, sizeof(name), "%08x%08x", (u32)ktime_get_real_seconds(),
+			 (u32)atomic_inc_return(&cache->grave_counter));
+		ret = start_renaming_dentry(&rd, 0, victim, &QSTR(name));
+		if (ret)
+			return ret;
+		if (d_is_positive(rd.new_dentry))
+			ret = -EEXIST;
+		if (!ret)
+			ret = security_path_rename(&old, victim, &grave, rd.new_dentry, 0);
+		if (!ret)
+			ret = cachefiles_vfs_rename(&rd);
+		end_renaming(&rd);
+	}
+	return ret;
+}
+
+static int cachefiles_namei_bury_file(struct cachefiles_cache *cache, struct dentry *parent,
+				      struct dentry *victim)
+{
+	struct dentry *dentry;
+	int ret;
+
+	dentry = start_removing_dentry(parent, victim);
+	if (IS_ERR(dentry))
+		return PTR_ERR(dentry);
+	ret = cachefiles_namei_unlink_locked(cache, parent, dentry);
+	end_removing(dentry);
+	return ret;
+}
+
+/**
+ * cachefiles_namei_bury - Remove what must not stay in the cache
+ * @cache: The cache
+ * @parent: Directory in the cache
+ * @victim: Its entry; a directory is moved to the graveyard, anything else unlinked
+ *
+ * A mark on @victim stays, it is the caller's.
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: 0, also if @victim has been moved or removed by somebody else; -ENOMEM;
+ * -EIO after any other failure, which is the end of the cache.
+ */
+int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
+			  struct dentry *victim)
+{
+	int ret;
+
+	ret = mnt_want_write(cache->mnt);
+	if (!ret) {
+		with_cache_creds(cache) {
+			if (d_is_dir(victim))
+				ret = cachefiles_namei_bury_dir(cache, parent, victim);
+			else
+				ret = cachefiles_namei_bury_file(cache, parent, victim);
+		}
+		mnt_drop_write(cache->mnt);
+	}
+
+	if (ret && (d_unhashed(victim) || READ_ONCE(victim->d_parent) != parent))
+		return 0;
+	if (!ret || ret == -ENOMEM)
+		return ret;
+	cachefiles_cache_io_error(cache, "moving something out of the cache", ret);
+	return -EIO;
+}
+
+/* The caller's working directory, if it is in the cache. */
+static int cachefiles_namei_get_cwd(struct cachefiles_cache *cache, struct path *cwd)
+{
+	int ret = 0;
+
+	get_fs_pwd(current->fs, cwd);
+	if (!d_can_lookup(cwd->dentry))
+		ret = -ENOTDIR;
+	else if (cwd->mnt->mnt_sb != cache->mnt->mnt_sb || !is_subdir(cwd->dentry, cache->store))
+		ret = -EINVAL;
+	if (ret)
+		path_put(cwd);
+	return ret;
+}
+
+/* Errors that the culling daemon knows what to do about. */
+static int cachefiles_namei_daemon_error(struct cachefiles_cache *cache, const char *what,
+					 int error)
+{
+	switch (error) {
+	case 0:
+	case -ENOMEM:
+	case -EBUSY:
+		return error;
+	case -ENOENT:
+	case -ESTALE:
+		return -ESTALE;
+	case -EIO:
+		cachefiles_cache_io_error(cache, what, error);
+		return -EIO;
+	default:
+		pr_err("%s: error %d\n", what, error);
+		return -EIO;
+	}
+}
+
+static int cachefiles_namei_cull_in(struct cachefiles_cache *cache, struct dentry *parent,
+				    const char *name)
+{
+	struct dentry *victim;
+	int ret;
+
+	victim = lookup_one_positive_unlocked(&nop_mnt_idmap, &QSTR(name), parent);
+	if (IS_ERR(victim))
+		return PTR_ERR(victim);
+
+	ret = -EBUSY;
+	if (cachefiles_namei_mark(victim)) {
+		ret = cachefiles_namei_bury(cache, parent, victim);
+		cachefiles_namei_unmark(victim);
+	}
+	dput(victim);
+	return ret;
+}
+
+/**
+ * cachefiles_namei_cull - Remove something that is not in use
+ * @cache: The cache; bound
+ * @name: A name without slashes in the caller's working directory
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: 0; -EINVAL if the working directory is not in the cache, -ENOTDIR if it is
+ * no directory, -ESTALE if there is no such name, -EBUSY if it is in use, -ENOMEM,
+ * else -EIO.
+ */
+int cachefiles_namei_cull(struct cachefiles_cache *cache, const char *name)
+{
+	struct path cwd;
+	int ret;
+
+	ret = cachefiles_namei_get_cwd(cache, &cwd);
+	if (ret)
+		return ret;
+
+	with_cache_creds(cache)
+		ret = cachefiles_namei_cull_in(cache, cwd.dentry, name);
+	path_put(&cwd);
+	if (!ret)
+		fscache_count_culled();
+	return cachefiles_namei_daemon_error(cache, "cull", ret);
+}
+
+/**
+ * cachefiles_namei_inuse - Tell whether something is in use
+ * @cache: The cache; bound
+ * @name: A name without slashes in the caller's working directory
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: 0 if it is not in use; else as cachefiles_namei_cull().
+ */
+int cachefiles_namei_inuse(struct cachefiles_cache *cache, const char *name)
+{
+	struct dentry *dentry;
+	struct path cwd;
+	int ret;
+
+	ret = cachefiles_namei_get_cwd(cache, &cwd);
+	if (ret)
+		return ret;
+
+	with_cache_creds(cache) {
+		dentry = lookup_one_positive_unlocked(&nop_mnt_idmap, &QSTR(name), cwd.dentry);
+		if (IS_ERR(dentry)) {
+			ret = PTR_ERR(dentry);
+		} else {
+			ret = cachefiles_namei_is_marked(d_inode(dentry)) ? -EBUSY : 0;
+			dput(dentry);
+		}
+	}
+	path_put(&cwd);
+	return cachefiles_namei_daemon_error(cache, "inuse", ret);
+}

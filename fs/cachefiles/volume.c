@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Volumes: a directory for each, with fan-out directories for its objects.
+ */
+#include <linux/slab.h>
+#include <trace/events/fscache.h>
+#include "internal.h"
+
+/* Stale directories are expected once; more than a few mean that something fights us. */
+#define CACHEFILES_VOLUME_TRIES	3
+
+/*
+ * Finds or makes the directory of @volume and marks it in use.  One that belongs
+ * to another generation of the volume, or to none that can be told, goes to the
+ * graveyard.
+ */
+static int cachefiles_volume_open(struct cachefiles_volume *volume, const char *name)
+{
+	struct cachefiles_cache *cache = volume->cache;
+	struct dentry *dentry;
+	bool is_new;
+	int tries;
+	int ret;
+
+	for (tries = 0; tries < CACHEFILES_VOLUME_TRIES; tries++) {
+		dentry = cachefiles_namei_get_dir(cache, cache->store, name, &is_new);
+		if (IS_ERR(dentry))
+			return PTR_ERR(dentry);
+
+		volume->dentry = dentry;
+		if (is_new)
+			ret = cachefiles_xattr_set_volume(volume);
+		else
+			ret = cachefiles_xattr_check_volume(volume);
+		if (!ret)
+			return 0;
+
+		if (ret == -ESTALE) {
+			cachefiles_debug("volume %s is stale\n", name);
+			ret = cachefiles_namei_bury(cache, cache->store, dentry);
+		}
+		cachefiles_namei_put_dir(dentry);
+		if (ret)
+			return ret;
+	}
+	return -ESTALE;
+}
+
+static struct cachefiles_volume *cachefiles_volume_alloc(struct cachefiles_cache *cache,
+							 struct fscache_volume *vcookie)
+{
+	struct cachefiles_volume *volume = kzalloc_obj(*volume);
+
+	if (!volume)
+		return NULL;
+	cachefiles_cache_get(cache);
+	volume->cache = cache;
+	volume->vcookie = vcookie;
+	INIT_LIST_HEAD(&volume->link);
+	mutex_init(&volume->mutex);
+	return volume;
+}
+
+static void cachefiles_volume_dealloc(struct cachefiles_volume *volume)
+{
+	cachefiles_cache_put(volume->cache);
+	mutex_destroy(&volume->mutex);
+	kfree(volume);
+}
+
+/**
+ * cachefiles_volume_acquire - Attach a volume to its cache
+ * @vcookie: The volume cookie
+ *
+ * Success is told by vcookie->cache_priv, and by an access on the volume that
+ * fscache_withdraw_volume() gives back.  If it fails, fscache asks again when the
+ * next cookie is looked up.
+ *
+ * Context: A worker of fscache that holds an access on the cache; may sleep.
+ */
+void cachefiles_volume_acquire(struct fscache_volume *vcookie)
+{
+	struct cachefiles_cache *cache = vcookie->cache->cache_priv;
+	struct cachefiles_volume *volume;
+	int n_accesses;
+	char *name;
+	int ret;
+
+	name = kasprintf(GFP_KERNEL, "I%s", vcookie->key + 1);
+	if (!name)
+		return;
+	volume = cachefiles_volume_alloc(cache, vcookie);
+	if (!volume)
+		goto free_name;
+
+	ret = cachefiles_volume_open(volume, name);
+	if (ret) {
+		pr_warn_ratelimited("Volume %s is not cached: error %d\n", name, ret);
+		cachefiles_volume_dealloc(volume);
+		goto free_name;
+	}
+
+	scoped_guard(spinlock, &cache->lists_lock)
+		list_add_tail(&volume->link, &cache->volumes);
+
+	n_accesses = atomic_inc_return(&vcookie->n_accesses);
+	trace_fscache_access_volume(vcookie->debug_id, 0, refcount_read(&vcookie->ref), n_accesses,
+				    fscache_access_cache_pin);
+	vcookie->cache_priv = volume;
+
+free_name:
+	kfree(name);
+}
+
+/*
+ * Ends a volume that nothing looks up any more.  Leaving the list comes last: the
+ * tear-down of the cache goes on when the list is empty.
+ */
+static void cachefiles_volume_end(struct cachefiles_volume *volume)
+{
+	struct cachefiles_cache *cache = volume->cache;
+	unsigned int i;
+
+	if (test_bit(FSCACHE_VOLUME_INVALIDATE, &volume->vcookie->flags))
+		cachefiles_xattr_remove_volume(volume);
+	else
+		cachefiles_xattr_set_volume(volume);
+
+	for (i = 0; i < CACHEFILES_FANOUTS; i++)
+		cachefiles_namei_put_dir(volume->fanout[i]);
+	cachefiles_namei_put_dir(volume->dentry);
+
+	scoped_guard(spinlock, &cache->lists_lock) {
+		list_del_init(&volume->link);
+		wake_up_var(&cache->volumes);
+	}
+	cachefiles_volume_dealloc(volume);
+}
+
+/**
+ * cachefiles_volume_free - Detach a volume whose last reference is gone
+ * @vcookie: The volume cookie
+ *
+ * Coherency data are stored as the netfs has left them; if it has invalidated
+ * the volume they are removed, so that the next user starts afresh.
+ *
+ * cachefiles_volume_free_all() does the same for volumes that live on.  It needs
+ * a reference for that, which can't be had of a volume that comes here: so only
+ * one of the two ends a volume.
+ *
+ * Context: fscache holds an access on the volume; may sleep.
+ */
+void cachefiles_volume_free(struct fscache_volume *vcookie)
+{
+	struct cachefiles_volume *volume = vcookie->cache_priv;
+
+	vcookie->cache_priv = NULL;
+	cachefiles_volume_end(volume);
+}
+
+/* Finds a volume that can be had a reference on; the others are leaving by themselves. */
+static struct cachefiles_volume *cachefiles_volume_get_next(struct cachefiles_cache *cache,
+							    bool stopping)
+{
+	struct cachefiles_volume *found = NULL;
+	struct cachefiles_volume *volume;
+
+	spin_lock(&cache->lists_lock);
+	list_for_each_entry(volume, &cache->volumes, link) {
+		if (stopping && volume->stopped)
+			continue;
+		volume->stopped = true;
+		if (fscache_try_get_volume(volume->vcookie, fscache_volume_get_withdraw)) {
+			found = volume;
+			break;
+		}
+	}
+	spin_unlock(&cache->lists_lock);
+	return found;
+}
+
+/**
+ * cachefiles_volume_stop_all - Let no cookie be looked up any more
+ * @cache: The cache; fscache_withdraw_cache() has been called
+ *
+ * Context: May sleep until lookups that are running have ended.
+ */
+void cachefiles_volume_stop_all(struct cachefiles_cache *cache)
+{
+	struct cachefiles_volume *volume;
+
+	while ((volume = cachefiles_volume_get_next(cache, true))) {
+		struct fscache_volume *vcookie = volume->vcookie;
+
+		fscache_withdraw_volume(vcookie);
+		fscache_put_volume(vcookie, fscache_volume_put_withdraw);
+	}
+}
+
+static bool cachefiles_volume_none_left(struct cachefiles_cache *cache)
+{
+	bool none;
+
+	/* Under the lock, so that whoever has left the list is done with it. */
+	spin_lock(&cache->lists_lock);
+	none = list_empty(&cache->volumes);
+	spin_unlock(&cache->lists_lock);
+	return none;
+}
+
+/**
+ * cachefiles_volume_free_all - Detach all volumes
+ * @cache: The cache; its volumes are stopped and its objects are gone
+ *
+ * Context: May sleep, also until volumes that fscache is freeing are freed.
+ */
+void cachefiles_volume_free_all(struct cachefiles_cache *cache)
+{
+	struct cachefiles_volume *volume;
+
+	while ((volume = cachefiles_volume_get_next(cache, false))) {
+		struct fscache_volume *vcookie = volume->vcookie;
+
+		vcookie->cache_priv = NULL;
+		cachefiles_volume_end(volume);
+		fscache_put_volume(vcookie, fscache_volume_put_withdraw);
+	}
+	wait_var_event(&cache->volumes, cachefiles_volume_none_left(cache));
+}
+
+/**
+ * cachefiles_volume_fanout - Find the directory for an object's file
+ * @volume: The volume
+ * @key_hash: Hash of the object's key; its lowest byte says which directory
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: A directory that lives as long as the volume, no reference is passed;
+ * or the error of cachefiles_namei_get_dir().
+ */
+struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash)
+{
+	unsigned int i = key_hash % CACHEFILES_FANOUTS;
+	struct dentry *dentry;
+	char name[sizeof("@ff")];
+
+	/* Pairs with the release below. */
+	dentry = smp_load_acquire(&volume->fanout[i]);
+	if (dentry)
+		return dentry;
+
+	guard(mutex)(&volume->mutex);
+	dentry = volume->fanout[i];
+	if (!dentry) {
+		snprintf(name, sizeof(name), "@%02x", i);
+		dentry = cachefiles_namei_get_dir(volume->cache, volume->dentry, name, NULL);
+		if (!IS_ERR(dentry))
+			/* Pairs with the unlocked look above. */
+			smp_store_release(&volume->fanout[i], dentry);
+	}
+	return dentry;
+}
