@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Free space of the backing file system: when to allocate nothing more, and when
+ * to have the daemon cull.
+ *
+ * Asking the file system takes thousands of instructions, a small fill should
+ * not.  So each answer gives a credit: a small part of the distance to the next
+ * limit below, in inodes and in bytes, to be used within a second.  The closer
+ * the limit, the smaller the credit, so that a limit is never overrun by what is
+ * allocated here, and what others allocate is noticed within the second.
+ */
+#include <linux/jiffies.h>
+#include <linux/math64.h>
+#include <linux/statfs.h>
+#include "internal.h"
+
+#define CACHEFILES_CREDIT_SHARE	16
+#define CACHEFILES_CREDIT_TIME	HZ
+
+static int cachefiles_space_statfs(struct cachefiles_cache *cache, struct kstatfs *stats)
+{
+	struct path path = { .mnt = cache->mnt, .dentry = cache->root };
+	int ret = 0;
+
+	with_cache_creds(cache)
+		ret = vfs_statfs(&path, stats);
+	if (ret == -EIO)
+		cachefiles_cache_io_error(cache, "asking for free space", ret);
+	return ret;
+}
+
+static void cachefiles_space_set_limits(struct cachefiles_limits *limits, u64 total)
+{
+	total = div_u64(total, 100);
+	limits->run = total * limits->run_percent;
+	limits->cull = total * limits->cull_percent;
+	limits->stop = total * limits->stop_percent;
+}
+
+static void cachefiles_space_use_percentages(struct cachefiles_cache *cache,
+					     const struct kstatfs *stats)
+{
+	spin_lock(&cache->space_lock);
+	cachefiles_space_set_limits(&cache->files, stats->f_files);
+	cachefiles_space_set_limits(&cache->blocks, stats->f_blocks);
+	cache->credit.files = 0;
+	cache->credit.bytes = 0;
+	spin_unlock(&cache->space_lock);
+}
+
+/**
+ * cachefiles_space_init - Compute the limits of a cache
+ * @cache: The cache, with its root directory and its credentials
+ *
+ * Context: May sleep; cache->cmd_mutex is held.
+ * Return: 0; -ERANGE or -EOPNOTSUPP if the block size is none, or none we can work
+ * with; or the error of the file system.
+ */
+int cachefiles_space_init(struct cachefiles_cache *cache)
+{
+	struct kstatfs stats;
+	int ret;
+
+	lockdep_assert_held(&cache->cmd_mutex);
+
+	ret = cachefiles_space_statfs(cache, &stats);
+	if (ret)
+		return ret;
+	if (stats.f_bsize <= 0)
+		return -ERANGE;
+	if (stats.f_bsize > PAGE_SIZE)
+		return -EOPNOTSUPP;
+
+	cache->bsize = stats.f_bsize;
+	cachefiles_space_use_percentages(cache, &stats);
+	return 0;
+}
+
+/**
+ * cachefiles_space_recompute - Compute the limits again after a percentage has changed
+ * @cache: The cache; bound
+ *
+ * Culling starts or stops accordingly.
+ *
+ * Context: May sleep; cache->cmd_mutex is held.
+ * Return: 0, or the error of the file system.
+ */
+int cachefiles_space_recompute(struct cachefiles_cache *cache)
+{
+	struct kstatfs stats;
+	int ret;
+
+	lockdep_assert_held(&cache->cmd_mutex);
+
+	ret = cachefiles_space_statfs(cache, &stats);
+	if (ret)
+		return ret;
+	cachefiles_space_use_percentages(cache, &stats);
+	return cachefiles_space_evaluate(cache);
+}
+
+static u64 cachefiles_space_above(u64 available, u64 limit)
+{
+	return available > limit ? available - limit : 0;
+}
+
+static u64 cachefiles_space_share(const struct cachefiles_limits *limits, u64 available)
+{
+	u64 limit = available >= limits->cull ? limits->cull : limits->stop;
+
+	return cachefiles_space_above(available, limit) / CACHEFILES_CREDIT_SHARE;
+}
+
+/* Takes from the credit.  The space lock is held. */
+static bool cachefiles_space_spend_locked(struct cachefiles_cache *cache, unsigned int files,
+					  u64 bytes)
+{
+	struct cachefiles_credit *credit = &cache->credit;
+
+	lockdep_assert_held(&cache->space_lock);
+
+	if (files > credit->files || bytes > credit->bytes ||
+	    time_after_eq(jiffies, credit->expires))
+		return false;
+	credit->files -= files;
+	credit->bytes -= bytes;
+	return true;
+}
+
+/*
+ * Judges what is available once the caller has got what it wants, and gives a new
+ * credit.  Returns -ENOBUFS if the caller must not get it.
+ */
+static int cachefiles_space_judge_locked(struct cachefiles_cache *cache, u64 files, u64 blocks)
+{
+	struct cachefiles_credit *credit = &cache->credit;
+	bool stop, cull, run;
+
+	lockdep_assert_held(&cache->space_lock);
+
+	stop = files < cache->files.stop || blocks < cache->blocks.stop;
+	cull = files < cache->files.cull || blocks < cache->blocks.cull;
+	run = files >= cache->files.run && blocks >= cache->blocks.run;
+
+	if (stop || cull)
+		cache->culling = true;
+	else if (run)
+		cache->culling = false;
+
+	credit->expires = jiffies + CACHEFILES_CREDIT_TIME;
+	credit->files = stop ? 0 : cachefiles_space_share(&cache->files, files);
+	credit->bytes = stop ? 0 : cachefiles_space_share(&cache->blocks, blocks) * cache->bsize;
+	/* Without limits in inodes there is no distance, and no need for one. */
+	if (!stop && !cache->files.run)
+		credit->files = U64_MAX;
+	return stop ? -ENOBUFS : 0;
+}
+
+static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int files, u64 bytes)
+{
+	bool was_culling, culling;
+	struct kstatfs stats;
+	u64 blocks;
+	int ret;
+
+	ret = cachefiles_space_statfs(cache, &stats);
+	if (ret)
+		return ret;
+
+	blocks = DIV_ROUND_UP_ULL(bytes + atomic64_read(&cache->bytes_writing), cache->bsize);
+	scoped_guard(spinlock, &cache->space_lock) {
+		was_culling = cache->culling;
+		ret = cachefiles_space_judge_locked(cache,
+						    cachefiles_space_above(stats.f_ffree, files),
+						    cachefiles_space_above(stats.f_bavail, blocks));
+		culling = cache->culling;
+	}
+	if (culling != was_culling) {
+		cachefiles_debug("culling %s\n", culling ? "starts" : "stops");
+		wake_up_all(&cache->daemon_wait);
+	}
+	return ret;
+}
+
+/**
+ * cachefiles_space_evaluate - Start or stop culling as free space demands
+ * @cache: The cache; bound
+ *
+ * Context: May sleep.
+ * Return: 0, or the error of the file system.
+ */
+int cachefiles_space_evaluate(struct cachefiles_cache *cache)
+{
+	int ret = cachefiles_space_ask(cache, 0, 0);
+
+	return ret == -ENOBUFS ? 0 : ret;
+}
+
+/**
+ * cachefiles_space_check - May something be allocated?
+ * @cache: The cache; its limits are known
+ * @files: Inodes wanted
+ * @bytes: Bytes wanted
+ *
+ * Culling starts or stops as free space demands.  In most cases this costs a lock
+ * and a few comparisons.
+ *
+ * Context: May sleep.
+ * Return: 0; -ENOBUFS if less than the stop limit would be left; or the error of
+ * the file system.
+ */
+int cachefiles_space_check(struct cachefiles_cache *cache, unsigned int files, u64 bytes)
+{
+	int ret;
+
+	might_sleep();
+
+	scoped_guard(spinlock, &cache->space_lock)
+		if (cachefiles_space_spend_locked(cache, files, bytes))
+			return 0;
+
+	ret = cachefiles_space_ask(cache, files, bytes);
+	if (ret == -ENOBUFS) {
+		if (bytes)
+			fscache_count_no_write_space();
+		if (files)
+			fscache_count_no_create_space();
+	}
+	return ret;
+}
