@@ -15,6 +15,7 @@
 #include "kselftest_harness.h"
 #include "lib/cache.h"
 #include "lib/daemon.h"
+#include "lib/stall.h"
 
 #ifndef CF_FSTYPE
 #define CF_FSTYPE	"ext4"

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A delivery that fails, for want of room, memory or descriptors, is the
+ * daemon's own trouble: the request stays as it was and is delivered next time.
+ */
+#include "harness.h"
+
+#include <dirent.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+static int count_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int nr = 0;
+
+	if (!d)
+		return -1;
+	while (readdir(d))
+		nr++;
+	closedir(d);
+	return nr;
+}
+
+static int read_into(int dev, void *buf, size_t len)
+{
+	ssize_t ret = read(dev, buf, len);
+
+	return ret < 0 ? -errno : (int)ret;
+}
+
+struct fault_ctx {
+	char	*page;		/* the last byte of it is followed by nothing */
+};
+
+static int fault_init(struct fault_ctx *c)
+{
+	c->page = mmap(NULL, 8192, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return c->page == MAP_FAILED ? -1 : munmap(c->page + 4096, 4096);
+}
+
+/* All the ways to read badly, with one message of @len bytes waiting. */
+static void read_badly(struct __test_metadata *_metadata, int dev, unsigned int len)
+{
+	struct fault_ctx c;
+	int fds = count_fds();
+
+	ASSERT_EQ(0, fault_init(&c));
+	for (unsigned int n = 0; n < len; n++) {
+		EXPECT_EQ(-EMSGSIZE, read_into(dev, c.page, n)) {
+			TH_LOG("buffer of %u bytes for %u", n, len);
+		}
+	}
+	EXPECT_EQ(-EFAULT, read_into(dev, (void *)-8192UL, 1024));
+	EXPECT_EQ(-EFAULT, read_into(dev, c.page + 4096, 1024));
+	for (unsigned int n = 1; n < len; n += 5)
+		EXPECT_EQ(-EFAULT, read_into(dev, c.page + 4096 - n, 1024));
+	EXPECT_EQ(POLLIN, cf_poll(dev, POLLIN, 0));
+	EXPECT_EQ(fds, count_fds());
+	munmap(c.page, 4096);
+}
+
+TEST_F(ondemand, every_kind)
+{
+	struct cf_env *e = &self->e;
+	unsigned int len = 32 + strlen(e->volume) + 1 + strlen("file");
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	char small[64];
+	int fd;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	read_badly(_metadata, e->dev, len);
+	EXPECT_EQ(0, cf_reader_done(&r));
+	/* A buffer of just the right size will do. */
+	ASSERT_EQ((int)len, read_into(e->dev, m.raw, len));
+	EXPECT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	read_badly(_metadata, e->dev, 40);
+	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(40, read_into(e->dev, m.raw, 40));
+	ASSERT_EQ(CACHEFILES_OP_READ, m.hdr.opcode);
+	EXPECT_EQ(4096, cf_rd(&m)->off);
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+
+	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	read_badly(_metadata, e->dev, 24);
+	ASSERT_EQ(24, read_into(e->dev, small, 24));
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* Failed deliveries of a reopen are as harmless. */
+TEST_F(ondemand, reopen)
+{
+	struct cf_env *e = &self->e;
+	unsigned int len = 32 + strlen(e->volume) + 1 + strlen("file");
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	read_badly(_metadata, e->dev, len);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+TEST_F(ondemand, descriptor_table_full)
+{
+	struct cf_env *e = &self->e;
+	struct rlimit old, full;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int probe;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
+	probe = dup(0);
+	ASSERT_LE(0, probe);
+	close(probe);
+	full = old;
+	full.rlim_cur = probe;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &full));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(-EMFILE, cf_read(e->dev, &m));
+		EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, 0));
+	}
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &old));
+	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_EQ(probe, cf_open_fd(&m));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 10));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(10, res.n);
+}
+
+/* READs need no descriptor: they come through with the table full. */
+TEST_F(ondemand, reads_with_table_full)
+{
+	struct cf_env *e = &self->e;
+	struct rlimit old, full;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, probe, ret;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
+	probe = dup(0);
+	close(probe);
+	full = old;
+	full.rlim_cur = probe;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &full));
+	ret = cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &old));
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* A buffer that goes away in the middle of the copy. */
+TEST_F(ondemand, buffer_vanishes)
+{
+	struct cf_env *e = &self->e;
+	int fds = count_fds(), fd;
+	struct cf_result res;
+	struct cf_stall st;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	if (cf_stall_start(&st, e->dev))
+		SKIP(return, "no userfaultfd");
+	pthread_join(st.thread, NULL);
+	ASSERT_EQ(0, st.ret);
+	close(st.uffd);
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(0, cf_stall_start(&st, e->dev));
+	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
+	/* It is in one reader's hands: nobody else gets it meanwhile. */
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, 0, 1));
+	EXPECT_EQ(-EFAULT, cf_stall_fail(&st));
+	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	close(fd);
+	EXPECT_EQ(fds, count_fds());
+}
+
+/* The number of an fd that is being delivered can't be used, nor be closed, yet. */
+TEST_F(ondemand, fd_is_published_last)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_stall st;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	if (cf_stall_start(&st, e->dev))
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
+	for (int fd = 3; fd < 64; fd++) {
+		char path[64], link[64] = "";
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (readlink(path, link, sizeof(link) - 1) < 0)
+			continue;
+		EXPECT_STRNE("anon_inode:[cachefiles]", link);
+	}
+	EXPECT_LT(0, cf_stall_finish(&st, &m));
+	ASSERT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
+	EXPECT_EQ(O_WRONLY, fcntl(cf_open_fd(&m), F_GETFL) & O_ACCMODE);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 4));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A reader that is killed is gone within a second whatever state its request
+ * is in, the request ends soon after, and nobody else is harmed.
+ */
+#include "harness.h"
+
+/* After this long the cache has noticed that a reader is gone. */
+#define GRACE	2000
+
+/* Read @name at @off in a new process while this one is the daemon. */
+static void read_and_serve(struct __test_metadata *_metadata, struct cf_env *e,
+			   int fd, uint64_t off)
+{
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, off, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(off, cf_rd(&m)->off);
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+TEST_F(ondemand, open_queued)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	/* The look-up gave up the object: there is nothing left to open. */
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_LE(0, open_object(e, &r, "file", MB, &m));
+}
+
+TEST_F(ondemand, open_sent)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg m, c;
+	struct cf_reader r;
+	int fd;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	/* A late answer is refused; the daemon is told to close. */
+	ASSERT_EQ(0, cf_expect(e->dev, &c, CACHEFILES_OP_CLOSE, LONG));
+	EXPECT_EQ(m.hdr.object_id, c.hdr.object_id);
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, m.hdr.msg_id, MB));
+	EXPECT_EQ(-ENOBUFS, cf_fill(cf_open_fd(&m), 1, 0, 4096, MB));
+	close(cf_open_fd(&m));
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	read_and_serve(_metadata, e, fd, 0);
+}
+
+TEST_F(ondemand, read_queued)
+{
+	struct cf_env *e = &self->e;
+	long long end;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 8192, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	/* The request goes by itself: the device stops being readable. */
+	end = cf_now() + cf_ms(GRACE);
+	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
+		poll(NULL, 0, 10);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	read_and_serve(_metadata, e, fd, 8192);
+}
+
+TEST_F(ondemand, read_sent)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r, r2;
+	struct cf_result res;
+	struct cf_msg m, m2;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 8192, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+
+	/* Somebody else who wants the page has his own request before long. */
+	ASSERT_EQ(0, start_read(e, &r2, "file", 1, 8192, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m2, CACHEFILES_OP_READ, GRACE));
+	EXPECT_NE(m.hdr.msg_id, m2.hdr.msg_id);
+	EXPECT_EQ(8192, cf_rd(&m2)->off);
+
+	/* The late answer harms nobody: data are data. */
+	EXPECT_EQ(4096, cf_fill(fd, 1, 8192, 4096, MB));
+	EXPECT_EQ(-EINVAL, cf_cread(fd, m.hdr.msg_id));
+	EXPECT_EQ(0, cf_reader_done(&r2));
+	EXPECT_EQ(0, cf_cread(fd, m2.hdr.msg_id));
+	ASSERT_EQ(0, cf_reader_wait(&r2, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* Two wait for one page, the one who asked is killed: the other is served. */
+TEST_F(ondemand, other_waiters_stay)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader a, b, o;
+	struct cf_result res;
+	struct cf_msg m, om;
+	int fd, ret;
+
+	fd = open_object(e, &o, "file", MB, &om);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &a, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, start_read(e, &b, "file", 1, 0, 4096));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_LE(0, cf_reader_kill(&a, 1000));
+	while (!cf_reader_done(&b)) {
+		ret = cf_next(e->dev, &m, 200);
+		if (ret == -ETIMEDOUT)
+			continue;
+		ASSERT_LT(0, ret);
+		ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&b, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(4096, res.n);
+	EXPECT_EQ(-1, res.bad);
+}
+
+static void kill_in_copy(struct __test_metadata *_metadata, struct cf_env *e,
+			 bool opening, bool fault)
+{
+	struct cf_reader r, o;
+	struct cf_stall st;
+	struct cf_msg m, c;
+	int fd = -1, ret;
+
+	if (!opening) {
+		fd = open_object(e, &o, "file", MB, &m);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, start_read(e, &r, "file", 1, 8192, 4096));
+	} else {
+		ASSERT_EQ(0, start_stat(e, &r, "file"));
+	}
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	if (cf_stall_start(&st, e->dev))
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	if (!opening)
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(GRACE)));
+
+	memset(&m, 0, sizeof(m));
+	if (fault) {
+		ret = cf_stall_fail(&st);
+		EXPECT_TRUE(ret == -EFAULT || ret == 0) {
+			TH_LOG("faulted read returned %d", ret);
+		}
+	} else {
+		/* Nothing to deliver any more, or a message that is out of date. */
+		ret = cf_stall_finish(&st, &m);
+		EXPECT_LE(0, ret);
+	}
+	if (ret > 0 && m.hdr.opcode == CACHEFILES_OP_OPEN) {
+		EXPECT_EQ(-EINVAL, cf_copen(e->dev, m.hdr.msg_id, MB));
+		close(cf_open_fd(&m));
+	}
+	while (cf_next(e->dev, &c, BRIEF) > 0)
+		EXPECT_EQ(CACHEFILES_OP_CLOSE, c.hdr.opcode);
+	if (opening) {
+		fd = open_object(e, &o, "file", MB, &m);
+		ASSERT_LE(0, fd);
+	}
+	read_and_serve(_metadata, e, fd, 8192);
+}
+
+TEST_F(ondemand, open_copying)
+{
+	kill_in_copy(_metadata, &self->e, true, false);
+}
+
+TEST_F(ondemand, open_copying_faults)
+{
+	kill_in_copy(_metadata, &self->e, true, true);
+}
+
+TEST_F(ondemand, read_copying)
+{
+	kill_in_copy(_metadata, &self->e, false, false);
+}
+
+TEST_F(ondemand, read_copying_faults)
+{
+	kill_in_copy(_metadata, &self->e, false, true);
+}
+
+/* Killed while its object has no descriptor and is being reopened. */
+TEST_F(ondemand, reopening)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 8192, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	fd = cf_open_fd(&m);
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(GRACE)));
+	/* The object lives on, and so does its reopening. */
+	EXPECT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	read_and_serve(_metadata, e, fd, 8192);
+}
+
+/* A crowd that is killed in the middle of read-ahead leaves nothing behind. */
+TEST_F(ondemand, crowd)
+{
+	enum { NR = 16 };
+	struct cf_env *e = &self->e;
+	struct cf_reader r[NR], o;
+	struct cf_msg m;
+	long long end;
+	int fd;
+
+	fd = open_object(e, &o, "file", 16 * MB, &m);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < NR; i++)
+		ASSERT_EQ(0, start_stream(e, &r[i], "file", 1, i * MB, MB));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	for (int i = 0; i < NR; i++)
+		EXPECT_LE(0, cf_reader_kill(&r[i], 1000));
+	end = cf_now() + cf_ms(GRACE);
+	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
+		poll(NULL, 0, 10);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * poll says readable exactly when the next read(2) delivers a message, and
+ * hang-up exactly when the cache is dead.
+ */
+#include "harness.h"
+
+#include <sys/epoll.h>
+
+static int agree(struct cf_env *e, struct cf_msg *m)
+{
+	int events = cf_poll(e->dev, POLLIN, 0);
+	int ret = cf_read(e->dev, m);
+
+	if (ret < 0)
+		return ret;
+	return (events == POLLIN) == (ret > 0) ? ret > 0 : -EPROTO;
+}
+
+TEST_F(device, before_bind)
+{
+	struct cf_msg m;
+
+	EXPECT_EQ(0, agree(&self->e, &m));
+	ASSERT_EQ(0, cf_env_bind(&self->e));
+	EXPECT_EQ(0, agree(&self->e, &m));
+}
+
+TEST_F(cache, nonblocking_and_blocking_are_alike)
+{
+	struct cf_msg m;
+
+	EXPECT_EQ(0, cf_read(self->e.dev, &m));
+	ASSERT_EQ(0, fcntl(self->e.dev, F_SETFL, O_NONBLOCK));
+	EXPECT_EQ(0, cf_read(self->e.dev, &m));
+	EXPECT_EQ(0, cf_poll(self->e.dev, POLLIN | POLLOUT, 0));
+}
+
+TEST_F(ondemand, follows_the_queue)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r[3];
+	struct cf_result res;
+	struct cf_msg m, o;
+	int fd;
+
+	EXPECT_EQ(0, agree(e, &m));
+	ASSERT_EQ(0, start_stat(e, &r[0], "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(1, agree(e, &o));
+	EXPECT_EQ(0, agree(e, &m));
+	ASSERT_EQ(0, cf_copen(e->dev, o.hdr.msg_id, MB));
+	EXPECT_EQ(0, agree(e, &m));
+	ASSERT_EQ(0, cf_reader_wait(&r[0], &res, LONG));
+	fd = cf_open_fd(&o);
+
+	for (int i = 0; i < 3; i++)
+		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * 8192, 4096));
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+		ASSERT_EQ(1, agree(e, &m));
+		ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	}
+	EXPECT_EQ(0, agree(e, &m));
+
+	/* A READ of an object without descriptor: the reopen is deliverable. */
+	for (int i = 0; i < 3; i++)
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+	close(fd);
+	EXPECT_EQ(0, agree(e, &m));
+	ASSERT_EQ(0, start_read(e, &r[0], "file", 1, 65536, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(1, agree(e, &m));
+	ASSERT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
+
+	/* While it is being reopened its READs are not. */
+	EXPECT_EQ(0, agree(e, &o));
+	ASSERT_EQ(0, start_read(e, &r[1], "file", 1, 3 * 65536, 4096));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, agree(e, &o));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+		ASSERT_EQ(1, agree(e, &m));
+		ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+		EXPECT_EQ(-1, res.bad);
+	}
+	EXPECT_EQ(0, agree(e, &m));
+}
+
+struct waiter {
+	int	dev;
+	int	revents;
+};
+
+static void *wait_poll(void *arg)
+{
+	struct waiter *w = arg;
+
+	w->revents = cf_poll(w->dev, POLLIN, cf_ms(LONG));
+	return NULL;
+}
+
+static void *wait_epoll(void *arg)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+	struct waiter *w = arg;
+
+	epoll_ctl(ep, EPOLL_CTL_ADD, w->dev, &ev);
+	ev.events = 0;
+	epoll_wait(ep, &ev, 1, cf_ms(LONG));
+	w->revents = ev.events;
+	close(ep);
+	return NULL;
+}
+
+TEST_F(ondemand, wakes_sleepers)
+{
+	void *(*const how[])(void *) = { wait_poll, wait_epoll };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	pthread_t thread;
+	struct waiter w;
+	struct cf_msg m;
+	char name[16];
+
+	for (int i = 0; i < 2; i++) {
+		w = (struct waiter) { .dev = e->dev };
+		ASSERT_EQ(0, pthread_create(&thread, NULL, how[i], &w));
+		snprintf(name, sizeof(name), "f%d", i);
+		ASSERT_EQ(0, start_stat(e, &r, name));
+		pthread_join(thread, NULL);
+		EXPECT_EQ(POLLIN, w.revents);
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+
+		/* Asleep while there is only something handed out. */
+		w.revents = 0;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, how[i], &w));
+		EXPECT_EQ(0, cf_reader_done(&r));
+		close(cf_open_fd(&m));
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -EIO));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+		ASSERT_EQ(0, start_stat(e, &r, name));
+		pthread_join(thread, NULL);
+		EXPECT_EQ(POLLIN, w.revents);
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 1));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	}
+}
+
+/* A READ whose descriptor is closed under it makes the device readable again. */
+TEST_F(ondemand, wakes_on_requeue)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	pthread_t thread;
+	struct waiter w;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	w = (struct waiter) { .dev = e->dev };
+	ASSERT_EQ(0, pthread_create(&thread, NULL, wait_epoll, &w));
+	close(fd);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(POLLIN, w.revents);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* A cache whose disk fails is dead: everybody learns it at once. */
+TEST_F(device, dead)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r[3];
+	struct cf_result res;
+	struct cf_msg m, rd;
+	int fd;
+
+	if (strcmp(CF_FSTYPE, "ext4"))
+		SKIP(return, "needs ext4 to break");
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	snprintf(e->dir, sizeof(e->dir), CF_BASE "/dead");
+	ASSERT_EQ(0, cf_store(CF_BASE "/dead.img", 128 * MB, e->dir, "ext4"));
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r[0], "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(4096, cf_fill(fd, 1, 65536, 4096, MB));
+	ASSERT_EQ(0, start_read(e, &r[0], "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &rd, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, start_read(e, &r[1], "file", 1, 8192, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(0, start_stat(e, &r[2], "new"));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+
+	/* The backing file of the new object can't be made any more. */
+	ASSERT_EQ(0, cf_store_break(e->dir));
+	EXPECT_GT(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	EXPECT_EQ(POLLERR | POLLHUP, cf_poll(e->dev, POLLIN, cf_ms(PROMPT)) &
+		  (POLLERR | POLLHUP));
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, PROMPT));
+		EXPECT_EQ(EIO, res.err);
+	}
+	EXPECT_EQ(-EIO, cf_read(e->dev, &m));
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "restore"));
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "no such command"));
+	EXPECT_EQ(-EIO, cf_fill(fd, 1, 0, 4096, MB));
+	EXPECT_EQ(-EINVAL, cf_cread(fd, rd.hdr.msg_id));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+TEST_HARNESS_MAIN

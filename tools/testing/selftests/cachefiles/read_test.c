@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A hole makes exactly the READ that is missing, what the daemon writes is what
+ * the reader gets, and what is there is never asked for again.
+ */
+#include "harness.h"
+
+TEST_F(ondemand, one_page)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg open_msg, m;
+	struct cf_result res;
+	struct cf_reader r;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &open_msg);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 5 * 4096 + 10, 20));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(40, m.hdr.len);
+	EXPECT_EQ(open_msg.hdr.object_id, m.hdr.object_id);
+	EXPECT_EQ(5 * 4096, cf_rd(&m)->off);
+	EXPECT_EQ(4096, cf_rd(&m)->len);
+	EXPECT_EQ(fd, (int)cf_rd(&m)->fd);
+	EXPECT_EQ(0, cf_rd(&m)->flags);
+	EXPECT_EQ(0, cf_reader_done(&r));
+	EXPECT_EQ(1, cf_idle(e->dev));
+
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(20, res.n);
+	EXPECT_EQ(-1, res.bad);
+
+	/* From the page cache, and from the backing file after dropping that. */
+	EXPECT_EQ(100, read_here(e, "file", 1, 5 * 4096 + 1, 100));
+	ASSERT_EQ(0, cf_drop_caches());
+	EXPECT_EQ(4096, read_here(e, "file", 1, 5 * 4096, 4096));
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* Data that were written ahead of any miss are never asked for. */
+TEST_F(ondemand, prefetched)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", 2 * MB + 5, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_LT(0, cf_fill(fd, 2, 0, 3 * MB, 2 * MB + 5));
+	ASSERT_EQ(0, start_stream(e, &r, "file", 2, 0, 3 * MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(2 * MB + 5, res.n);
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* Only the holes are asked for, and all of them. */
+TEST_F(ondemand, partly_there)
+{
+	enum { PAGES = 64 };
+	struct cf_env *e = &self->e;
+	bool there[PAGES] = { false };
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, ret;
+
+	fd = open_object(e, &r, "file", PAGES * 4096, &m);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < PAGES; i += 7) {
+		ASSERT_EQ(4096, cf_fill(fd, 3, i * 4096, 4096, PAGES * 4096));
+		there[i] = true;
+	}
+	ASSERT_EQ(0, start_stream(e, &r, "file", 3, 0, PAGES * 4096));
+	while (!cf_reader_done(&r)) {
+		ret = cf_next(e->dev, &m, BRIEF);
+		if (ret == -ETIMEDOUT)
+			continue;
+		ASSERT_LT(0, ret);
+		ASSERT_EQ(CACHEFILES_OP_READ, m.hdr.opcode);
+		ASSERT_EQ(0, cf_rd(&m)->off % 4096);
+		ASSERT_EQ(0, cf_rd(&m)->len % 4096);
+		for (uint64_t p = cf_rd(&m)->off / 4096;
+		     p < (cf_rd(&m)->off + cf_rd(&m)->len) / 4096; p++) {
+			EXPECT_FALSE(there[p]) {
+				TH_LOG("page %llu asked for", (unsigned long long)p);
+			}
+			there[p] = true;
+		}
+		ASSERT_EQ(0, serve_read(&m, fd, 3, PAGES * 4096));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(PAGES * 4096, res.n);
+	EXPECT_EQ(-1, res.bad);
+	for (int i = 0; i < PAGES; i++)
+		EXPECT_TRUE(there[i]);
+}
+
+/* A completion without data is the daemon's way to fail a READ. */
+TEST_F(ondemand, completed_without_data)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	for (int i = 0; i < 4 && !cf_reader_done(&r); i++) {
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
+		cf_poll(r.pipe, POLLIN, BRIEF);
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(EIO, res.err);
+
+	/* And no more than that: the next read asks again and gets it. */
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* A completion after part of the data brings another READ, never zeros. */
+TEST_F(ondemand, completed_with_part)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, ret, asked = 0;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_stream(e, &r, "file", 4, 0, MB));
+	while (!cf_reader_done(&r)) {
+		uint64_t half;
+
+		ret = cf_next(e->dev, &m, BRIEF);
+		if (ret == -ETIMEDOUT)
+			continue;
+		ASSERT_LT(0, ret);
+		ASSERT_EQ(CACHEFILES_OP_READ, m.hdr.opcode);
+		half = cf_rd(&m)->len / 8192 * 4096;
+		if (!half)
+			half = 4096;
+		ASSERT_EQ((ssize_t)half, cf_fill(fd, 4, cf_rd(&m)->off, half, MB));
+		ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
+		ASSERT_GT(600, ++asked);
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(MB, res.n);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* The end of a file: the READ covers whole blocks, the reader sees the size. */
+TEST_F(ondemand, odd_sizes)
+{
+	static const unsigned int sizes[] = { 1, 511, 4095, 4097, 8191, 262143, 262145 };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	char name[32];
+	int fd, ret;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		unsigned int top = (sizes[i] + 4095) / 4096 * 4096;
+
+		snprintf(name, sizeof(name), "s%u", sizes[i]);
+		fd = open_object(e, &r, name, sizes[i], &m);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, start_stream(e, &r, name, i, 0, 2 * MB));
+		while (!cf_reader_done(&r)) {
+			ret = cf_next(e->dev, &m, BRIEF);
+			if (ret == -ETIMEDOUT)
+				continue;
+			ASSERT_LT(0, ret);
+			EXPECT_GE(top, cf_rd(&m)->off + cf_rd(&m)->len);
+			EXPECT_EQ(0, cf_rd(&m)->len % 4096);
+			ASSERT_EQ(0, serve_read(&m, fd, i, sizes[i]));
+		}
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(sizes[i], res.n);
+		EXPECT_EQ(-1, res.bad) {
+			TH_LOG("size %u: wrong at %lld", sizes[i], (long long)res.bad);
+		}
+	}
+}
+
+/* What the daemon puts behind the end of the file is never shown. */
+TEST_F(ondemand, rubbish_behind_the_end)
+{
+	struct cf_env *e = &self->e;
+	char buf[4096], got[8192];
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	char path[160];
+	int fd, file;
+
+	fd = open_object(e, &r, "file", 100, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 9, 0, 8192));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	memset(buf, 0xee, sizeof(buf));
+	cf_pattern(9, 0, buf, 100);
+	ASSERT_EQ(4096, pwrite(fd, buf, 4096, 0));
+	ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(100, res.n);
+	EXPECT_EQ(-1, res.bad);
+
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, file);
+	EXPECT_EQ(100, pread(file, got, sizeof(got), 0));
+	EXPECT_EQ(0, pread(file, got, sizeof(got), 100));
+	close(file);
+}
+
+/* Requests are answered in any order; each wakes its own reader. */
+TEST_F(ondemand, out_of_order)
+{
+	enum { NR = 8 };
+	struct cf_env *e = &self->e;
+	struct cf_reader r[NR], o;
+	struct cf_msg m[NR], om;
+	struct cf_result res;
+	int fd;
+
+	fd = open_object(e, &o, "file", MB, &om);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, start_read(e, &r[i], "file", 5, i * 65536, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &m[i], CACHEFILES_OP_READ, LONG));
+		ASSERT_EQ(i * 65536, (int)cf_rd(&m[i])->off);
+	}
+	for (int i = NR - 1; i >= 0; i--) {
+		EXPECT_EQ(0, cf_reader_done(&r[i]));
+		ASSERT_EQ(0, serve_read(&m[i], fd, 5, MB));
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+	}
+}
+
+TEST_F(ondemand, whole_files_by_a_server)
+{
+	struct cf_job job = { .seed = 6, .len = 3 * MB, .sequential = true };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "plain", 2 * MB + 17, 6));
+	ASSERT_NE(NULL, cf_server_add(&self->s, "mapped", 2 * MB, 6));
+	ASSERT_NE(NULL, cf_server_add(&self->s, "direct", 2 * MB + 17, 6));
+	ASSERT_NE(NULL, cf_server_add(&self->s, "empty", 0, 6));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+
+	ASSERT_EQ(0, cf_reader_start(&r, e->mnt, "plain", &job));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(2 * MB + 17, res.n);
+	EXPECT_EQ(-1, res.bad);
+
+	ASSERT_EQ(0, cf_reader_start(&r, e->mnt, "empty", &job));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(0, res.n);
+
+	job.direct = true;
+	ASSERT_EQ(0, cf_reader_start(&r, e->mnt, "direct", &job));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(2 * MB + 17, res.n);
+	EXPECT_EQ(-1, res.bad);
+
+	job = (struct cf_job) { .seed = 6, .len = 2 * MB, .use_mmap = true, .sequential = true };
+	ASSERT_EQ(0, cf_reader_start(&r, e->mnt, "mapped", &job));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_EQ(0, self->s.stats->refused);
+	EXPECT_EQ(0, self->s.stats->odd);
+}
+
+/* A daemon that misbehaves in small ways harms nobody but is told so. */
+TEST_F(ondemand, clumsy_server)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 2 * MB, 8));
+	cf_server_rule(&self->s, CACHEFILES_OP_OPEN, 0, CF_GOT, CF_TWICE, 0);
+	cf_server_rule(&self->s, CACHEFILES_OP_READ, 0, CF_GOT, CF_TWICE, 0);
+	cf_server_rule(&self->s, CACHEFILES_OP_READ, 1, CF_GOT, CF_WRONG_ID, 0);
+	cf_server_rule(&self->s, CACHEFILES_OP_READ, 2, CF_GOT, CF_LATE, 0);
+	cf_server_rule(&self->s, CACHEFILES_OP_READ, 4, CF_GOT, CF_PARTIAL, 4096);
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	ASSERT_EQ(0, start_stream(e, &r, "file", 8, 0, 2 * MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(2 * MB, res.n);
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_EQ(3, self->s.stats->refused);
+}
+
+/* The completion call of a 32-bit daemon works on a 64-bit kernel. */
+TEST_F(ondemand, compat_ioctl)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, ret;
+
+#ifndef __x86_64__
+	SKIP(return, "no 32-bit system call entry");
+#endif
+	if (access("/proc/sys/abi/vsyscall32", F_OK) && access("/proc/sys/abi/ldt16", F_OK))
+		SKIP(return, "no CONFIG_IA32_EMULATION");
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(4096, cf_fill(fd, 1, 0, 4096, MB));
+	EXPECT_EQ(-EINVAL, cf_cread32(fd, m.hdr.msg_id + 1));
+	ret = cf_cread32(fd, m.hdr.msg_id);
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+TEST_HARNESS_MAIN

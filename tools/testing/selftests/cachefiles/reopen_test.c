@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A descriptor may be closed at any moment: what was asked through it is asked
+ * again through a new one, and every reader gets its data or the errno given.
+ */
+#include "harness.h"
+
+/* Expect the reopening of what @old opened, and answer it with @size. */
+static int reopen(struct cf_env *e, const struct cf_msg *old, long long size,
+		  struct cf_msg *m)
+{
+	char a[256], b[256];
+	int ret = cf_expect(e->dev, m, CACHEFILES_OP_OPEN, LONG);
+
+	if (ret)
+		return ret;
+	if (strcmp(cf_key(old, a), cf_key(m, b)) || strcmp(cf_volume(old), cf_volume(m)))
+		return -ENOMSG;
+	if (m->hdr.object_id == old->hdr.object_id)
+		return -EEXIST;
+	ret = cf_copen(e->dev, m->hdr.msg_id, size);
+	return ret ? ret : cf_open_fd(m);
+}
+
+static void finish(struct __test_metadata *_metadata, struct cf_reader *r, int err)
+{
+	struct cf_result res;
+
+	ASSERT_EQ(0, cf_reader_wait(r, &res, LONG));
+	EXPECT_EQ(err, res.err);
+	if (!err) {
+		EXPECT_EQ(4096, res.n);
+		EXPECT_EQ(-1, res.bad);
+	}
+}
+
+TEST_F(ondemand, closed_while_idle)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_reader r;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	close(fd);
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	fd = reopen(e, &o, MB, &n);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(n.hdr.object_id, m.hdr.object_id);
+	EXPECT_EQ(fd, (int)cf_rd(&m)->fd);
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	finish(_metadata, &r, 0);
+}
+
+TEST_F(ondemand, closed_with_read_queued)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_reader r;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	close(fd);
+	fd = reopen(e, &o, MB, &n);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	finish(_metadata, &r, 0);
+}
+
+TEST_F(ondemand, closed_with_read_sent)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m, again;
+	struct cf_reader r;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	close(fd);
+	fd = reopen(e, &o, MB, &n);
+	ASSERT_LE(0, fd);
+
+	/* Queued again, so not to be answered before it is delivered again. */
+	EXPECT_EQ(-EINVAL, cf_cread(fd, m.hdr.msg_id));
+	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(0, cf_expect(e->dev, &again, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(m.hdr.msg_id, again.hdr.msg_id);
+	EXPECT_EQ(cf_rd(&m)->off, cf_rd(&again)->off);
+	EXPECT_EQ(cf_rd(&m)->len, cf_rd(&again)->len);
+	EXPECT_EQ(n.hdr.object_id, again.hdr.object_id);
+	EXPECT_EQ(fd, (int)cf_rd(&again)->fd);
+	ASSERT_EQ(0, serve_read(&again, fd, 1, MB));
+	finish(_metadata, &r, 0);
+}
+
+/* Several READs, some sent and some not: none is lost, their order is kept. */
+TEST_F(ondemand, closed_with_many_reads)
+{
+	enum { NR = 12 };
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m[NR], again;
+	struct cf_reader r[NR], first;
+	int fd;
+
+	fd = open_object(e, &first, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * 8192, 4096));
+		if (i < NR / 2)
+			ASSERT_EQ(0, cf_expect(e->dev, &m[i], CACHEFILES_OP_READ, LONG));
+	}
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	close(fd);
+	fd = reopen(e, &o, MB, &n);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, cf_expect(e->dev, &again, CACHEFILES_OP_READ, LONG));
+		if (i < NR / 2)
+			EXPECT_EQ(m[i].hdr.msg_id, again.hdr.msg_id);
+		ASSERT_EQ(0, serve_read(&again, fd, 1, MB));
+	}
+	for (int i = 0; i < NR; i++)
+		finish(_metadata, &r[i], 0);
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+TEST_F(ondemand, closed_in_copy_of_read)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_stall st;
+	struct cf_reader r;
+	int fd, ret;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	if (cf_stall_start(&st, e->dev))
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
+	close(fd);
+	memset(&n, 0, sizeof(n));
+	ret = cf_stall_finish(&st, &n);
+	/* The READ for a closed fd is not delivered; in its place comes the OPEN. */
+	ASSERT_LT(0, ret);
+	ASSERT_EQ(CACHEFILES_OP_OPEN, n.hdr.opcode);
+	fd = cf_open_fd(&n);
+	ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	finish(_metadata, &r, 0);
+}
+
+/* Closed again before the reopen is answered. */
+TEST_F(ondemand, closed_while_reopening)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_reader r;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
+	close(cf_open_fd(&n));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_reader_done(&r));
+
+	/* The answer is too late, and says so to its writer and to the reader. */
+	EXPECT_EQ(-EBADFD, cf_copen(e->dev, n.hdr.msg_id, MB));
+	finish(_metadata, &r, EBADFD);
+
+	/* The object is only closed: the next READ opens it. */
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	fd = reopen(e, &n, MB, &n);
+	ASSERT_EQ(-EEXIST, fd);
+	ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, cf_open_fd(&n), 1, MB));
+	finish(_metadata, &r, 0);
+}
+
+/* A refused reopen fails the READs that wait for it, with the daemon's errno. */
+TEST_F(ondemand, reopen_refused)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_reader r[3];
+	int fd;
+
+	for (int keep = 0; keep < 2; keep++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%d", keep);
+		fd = open_object(e, &r[0], name, MB, &o);
+		ASSERT_LE(0, fd);
+		close(fd);
+		for (int i = 0; i < 3; i++)
+			ASSERT_EQ(0, start_read(e, &r[i], name, 1, i * 8192, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
+		/* All three have to be waiting by now. */
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+		ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, -ENODATA));
+		if (!keep)
+			close(cf_open_fd(&n));
+		for (int i = 0; i < 3; i++) {
+			struct cf_result res;
+
+			ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+			EXPECT_EQ(ENODATA, res.err);
+		}
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+
+		/* And it can be opened after all, later. */
+		ASSERT_EQ(0, start_read(e, &r[0], name, 1, 0, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
+		ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, MB));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		ASSERT_EQ(0, serve_read(&m, cf_open_fd(&n), 1, MB));
+		finish(_metadata, &r[0], 0);
+	}
+}
+
+/* The size of a live object doesn't change. */
+TEST_F(ondemand, reopen_with_other_size)
+{
+	static const long long sizes[] = { 0, MB - 1, MB + 1, 2 * MB };
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_reader r;
+	struct stat st;
+	char path[160];
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(4096, cf_fill(fd, 1, 0, 4096, MB));
+	close(fd);
+	for (int i = 0; i < 4; i++) {
+		ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
+		EXPECT_EQ(-ESTALE, cf_copen(e->dev, n.hdr.msg_id, sizes[i]));
+		close(cf_open_fd(&n));
+		finish(_metadata, &r, ESTALE);
+	}
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	ASSERT_EQ(0, stat(path, &st));
+	EXPECT_EQ(MB, st.st_size);
+	EXPECT_EQ(4096, read_here(e, "file", 1, 0, 4096));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	fd = reopen(e, &o, MB, &n);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	finish(_metadata, &r, 0);
+}
+
+/* A daemon that drops every descriptor it gets makes no progress, nor a storm. */
+TEST_F(ondemand, closed_again_and_again)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_reader r;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	for (int i = 0; i < 50; i++) {
+		fd = reopen(e, &o, MB, &n);
+		ASSERT_LE(0, fd);
+		close(fd);
+		EXPECT_EQ(0, cf_reader_done(&r));
+	}
+	fd = reopen(e, &o, MB, &n);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	finish(_metadata, &r, 0);
+}
+
+/* Cached data are read without any descriptor, and bring no reopening. */
+TEST_F(ondemand, cached_data_need_no_fd)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg o;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ((ssize_t)MB, cf_fill(fd, 1, 0, MB, MB));
+	close(fd);
+	EXPECT_EQ(MB, read_here(e, "file", 1, 0, MB));
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* The descriptor is closed by mistake in the course of ordinary service. */
+TEST_F(ondemand, closed_by_the_server)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 4 * MB, 9));
+	for (int i = 0; i < 5; i++) {
+		cf_server_rule(&self->s, CACHEFILES_OP_OPEN, 2 * i, CF_REPLIED, CF_CLOSE_FD, 0);
+		cf_server_rule(&self->s, CACHEFILES_OP_READ, 2 * i, CF_GOT, CF_CLOSE_FD, 0);
+		cf_server_rule(&self->s, CACHEFILES_OP_READ, 2 * i + 1, CF_WRITTEN,
+			       CF_CLOSE_FD, 0);
+	}
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	ASSERT_EQ(0, start_stream(e, &r, "file", 9, 0, 4 * MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(4 * MB, res.n);
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_LE(5, self->s.stats->reopened);
+}
+
+/* The fd is closed by one thread all the time while another one serves. */
+struct vandal {
+	struct cf_server	*s;
+	_Bool			stop;
+};
+
+static void *vandalise(void *arg)
+{
+	struct vandal *v = arg;
+
+	while (!__atomic_load_n(&v->stop, __ATOMIC_RELAXED)) {
+		for (unsigned int i = 0; i < v->s->nr_held; i++) {
+			int fd = __atomic_load_n(&v->s->held[i].fd, __ATOMIC_RELAXED);
+
+			if (fd > 2)
+				close(fd);
+		}
+		poll(NULL, 0, 3);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(ondemand, closed_at_random, 120)
+{
+	struct cf_env *e = &self->e;
+	struct vandal v = { .s = &self->s };
+	struct cf_result res;
+	struct cf_reader r;
+	pthread_t thread;
+
+	/* Room for all object ids, so that the table isn't moved. */
+	self->s.nr_held = 1 << 14;
+	self->s.held = malloc(self->s.nr_held * sizeof(*self->s.held));
+	ASSERT_NE(NULL, self->s.held);
+	for (unsigned int i = 0; i < self->s.nr_held; i++)
+		self->s.held[i] = (struct cf_held) { .fd = -1, .file = -1 };
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 4 * MB, 9));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, vandalise, &v));
+	ASSERT_EQ(0, start_stream(e, &r, "file", 9, 0, 4 * MB));
+	EXPECT_EQ(0, cf_reader_wait(&r, &res, 60000));
+	__atomic_store_n(&v.stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	/* Bytes are right, or the errno of an answer that came too late. */
+	EXPECT_TRUE(res.err == 0 || res.err == EBADFD || res.err == EIO) {
+		TH_LOG("errno %d", res.err);
+	}
+	EXPECT_EQ(-1, res.bad);
+}
+
+TEST_HARNESS_MAIN

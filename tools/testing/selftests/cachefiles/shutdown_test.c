@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * When the device is closed everything outstanding ends with EIO at once, the
+ * mount can go, and a new cache can come, whatever descriptors are left over.
+ */
+#include "harness.h"
+
+struct outstanding {
+	struct cf_reader	r[5];
+	int			fd;
+	struct cf_msg		rd;
+};
+
+/* An OPEN and a READ that were handed out, an OPEN and a READ that were not. */
+static int make_outstanding(struct cf_env *e, struct outstanding *o)
+{
+	struct cf_msg m;
+	int ret;
+
+	o->fd = open_object(e, &o->r[0], "file", MB, &m);
+	if (o->fd < 0)
+		return o->fd;
+	if (cf_fill(o->fd, 1, 65536, 4096, MB) != 4096)
+		return -EIO;
+	ret = start_stat(e, &o->r[0], "open-sent");
+	if (!ret)
+		ret = cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG);
+	if (!ret)
+		ret = start_read(e, &o->r[1], "file", 1, 0, 4096);
+	if (!ret)
+		ret = cf_expect(e->dev, &o->rd, CACHEFILES_OP_READ, LONG);
+	if (!ret)
+		ret = start_read(e, &o->r[2], "file", 1, 8192, 4096);
+	if (!ret)
+		ret = start_stat(e, &o->r[3], "open-queued");
+	/* A stream has windows under way when it happens. */
+	if (!ret)
+		ret = start_stream(e, &o->r[4], "file", 1, 131072, MB - 131072);
+	if (!ret)
+		ret = cf_poll(o->r[4].pipe, POLLIN, BRIEF) ? -EPROTO : 0;
+	return ret;
+}
+
+static void all_ended(struct __test_metadata *_metadata, struct outstanding *o)
+{
+	struct cf_result res;
+
+	for (int i = 0; i < 5; i++) {
+		ASSERT_EQ(0, cf_reader_wait(&o->r[i], &res, PROMPT)) {
+			TH_LOG("reader %d hangs", i);
+		}
+		EXPECT_EQ(EIO, res.err) {
+			TH_LOG("reader %d", i);
+		}
+	}
+}
+
+TEST_F(ondemand, everything_outstanding)
+{
+	struct cf_env *e = &self->e;
+	struct outstanding o;
+	struct cf_result res;
+	struct cf_reader r;
+
+	ASSERT_EQ(0, make_outstanding(e, &o));
+	close(e->dev);
+	e->dev = -1;
+	all_ended(_metadata, &o);
+
+	/* The old descriptor is dead, the mount too, but nothing hangs. */
+	EXPECT_EQ(-EIO, cf_fill(o.fd, 1, 0, 4096, MB));
+	EXPECT_EQ(-EINVAL, cf_cread(o.fd, o.rd.hdr.msg_id));
+	ASSERT_EQ(0, start_stat(e, &r, "other"));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 16384, 4096));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	close(o.fd);
+}
+
+/* The object's descriptor stays open, here, and in nobody's way. */
+TEST_F(ondemand, new_cache_at_once)
+{
+	struct cf_env *e = &self->e;
+	struct outstanding o;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	ASSERT_EQ(0, make_outstanding(e, &o));
+	ASSERT_EQ(0, cf_env_rebind(e));
+	all_ended(_metadata, &o);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(0, cf_env_mount(e));
+	EXPECT_LE(0, open_object(e, &r, "file", MB, &m));
+	/* What was written before the end is there still. */
+	EXPECT_EQ(4096, read_here(e, "file", 1, 65536, 4096));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(-EIO, cf_fill(o.fd, 1, 0, 4096, MB));
+	close(o.fd);
+}
+
+/* The only holder of the device is killed: its end is the end of the cache. */
+TEST_F(ondemand, holder_killed)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r[2];
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", MB, 1));
+	cf_server_rule(&self->s, CACHEFILES_OP_READ, 3, CF_GOT, CF_STALL, 0);
+	ASSERT_EQ(0, cf_server_fork(&self->s, false));
+	close(e->dev);
+	e->dev = -1;
+	ASSERT_EQ(0, start_read(e, &r[0], "file", 1, 0, MB));
+	EXPECT_EQ(-ETIMEDOUT, cf_reader_wait(&r[0], &res, BRIEF));
+	cf_server_stop(&self->s);
+	ASSERT_EQ(0, cf_reader_wait(&r[0], &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* Nobody ever bound it, or nothing ever happened: no fuss. */
+TEST_F(device, unused)
+{
+	close(self->e.dev);
+	self->e.dev = cf_device();
+	ASSERT_LE(0, self->e.dev);
+	ASSERT_EQ(0, cf_env_bind(&self->e));
+}
+
+/* Over and over: bind, mount, ask, close in the middle, unmount. */
+TEST_F_TIMEOUT(device, churn, 90)
+{
+	struct cf_env *e = &self->e;
+	struct outstanding o;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	ASSERT_EQ(0, cf_env_bind(e));
+	for (int i = 0; i < 10; i++) {
+		ASSERT_EQ(0, cf_env_mount(e));
+		ASSERT_EQ(0, make_outstanding(e, &o));
+		ASSERT_EQ(0, cf_env_rebind(e));
+		all_ended(_metadata, &o);
+		ASSERT_LE(0, cf_env_umount(e, PROMPT));
+		close(o.fd);
+	}
+}
+
+TEST_HARNESS_MAIN
