@@ -29,7 +29,7 @@ struct cachefiles_look {
 int __init cachefiles_fetch_init(void)
 {
 	cachefiles_io_cache = kmem_cache_create("cachefiles_io", sizeof(struct cachefiles_io), 0,
-						SLAB_HWCACHE_ALIGN | SLAB_ACCOUNT, NULL);
+						SLAB_HWCACHE_ALIGN, NULL);
 	return cachefiles_io_cache ? 0 : -ENOMEM;
 }
 
@@ -141,6 +141,7 @@ static int cachefiles_io_cut(struct cachefiles_io *io, loff_t at, struct list_he
 		return -ENOMEM;
 	rest->first = io->first;
 	rest->task = get_pid(io->task);
+	rest->cancels = io->cancels;
 	atomic_inc(&io->first->pending);
 	list_add_tail(&rest->req.link, todo);
 
@@ -212,6 +213,8 @@ static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
 	struct cachefiles_io *other;
 
 	lockdep_assert_held(&od->queue->lock);
+	if (od->cancels != io->cancels)
+		return -ECANCELED;
 	if (od->queue->dead || od->state == CACHEFILES_OD_DROPPING)
 		return -EIO;
 	if (od->state == CACHEFILES_OD_CLOSED && !cachefiles_failover_reopens(od))
@@ -272,6 +275,8 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 	guard(spinlock)(&od->queue->lock);
 	if (io->req.state == CACHEFILES_REQ_DONE)
 		cachefiles_req_set_state(&io->req, CACHEFILES_REQ_IDLE);
+	if (od->cancels != io->cancels)
+		return -ECANCELED;
 	if (od->state == CACHEFILES_OD_DROPPING)
 		return -EIO;
 	if (od->attached) {
@@ -303,6 +308,21 @@ static void cachefiles_io_clip(struct cachefiles_io *io, loff_t end)
 	iov_iter_truncate(&io->iter, keep);
 }
 
+/* Have the daemon fill @io up to @data, and treat what lies behind separately. */
+static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
+				 const struct cachefiles_look *look, struct list_head *todo)
+{
+	loff_t cut = 0;
+	int ret;
+
+	ret = cachefiles_io_cut(io, data, todo);
+	if (!ret)
+		ret = cachefiles_fetch(io, look, &cut);
+	if (ret == -EAGAIN && cut)
+		ret = cachefiles_io_cut(io, cut, todo) ?: ret;
+	return ret;
+}
+
 /*
  * Look at the backing file and start the io on its way.
  *
@@ -312,7 +332,7 @@ static void cachefiles_io_clip(struct cachefiles_io *io, loff_t end)
 static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefiles_look *look,
 				 struct list_head *todo)
 {
-	loff_t end, data, hole, cut = 0;
+	loff_t end, data, hole;
 	struct file *file;
 	int ret;
 
@@ -326,34 +346,28 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 		return -EIO;
 
 	end = io->pos + (loff_t)io->len;
-	data = cachefiles_io_next_data(file, io->pos, end);
-	if (data == io->pos) {
-		hole = cachefiles_io_next_hole(file, io->pos, end);
-		ret = hole < 0 ? hole : cachefiles_io_cut(io, hole, todo);
+	/* Ask first what is likely: a hole, or data if they were just fetched. */
+	data = io->fetched ? io->pos : cachefiles_io_next_data(file, io->pos, end);
+	hole = data == io->pos ? cachefiles_io_next_hole(file, io->pos, end) : io->pos;
+	ret = min3(data, hole, (loff_t)0);
+	if (!ret && hole > io->pos) {
+		ret = cachefiles_io_cut(io, hole, todo);
 		if (!ret) {
 			cachefiles_io_start(io, file);
 			return 0;
 		}
-		fput(file);
-		return ret;
 	}
 	fput(file);
-	if (data < 0)
-		return data;
+	if (ret)
+		return ret;
 	if (io->fetched) {
 		pr_notice_ratelimited("READ of %zu bytes at %lld answered without data\n",
 				      io->len, io->pos);
 		return -EIO;
 	}
-	ret = cachefiles_io_cut(io, data, todo);
-	if (!ret)
-		ret = cachefiles_fetch(io, look, &cut);
-	if (ret == -EAGAIN && cut) {
-		int err = cachefiles_io_cut(io, cut, todo);
-
-		return err ?: ret;
-	}
-	return ret;
+	/* A granule of which a part is missing is fetched again. */
+	return cachefiles_fetch_hole(io, max(data, io->pos + (loff_t)CACHEFILES_GRANULE), look,
+				     todo);
 }
 
 static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *todo)
@@ -426,6 +440,7 @@ int cachefiles_ondemand_read(struct cachefiles_object *object, loff_t pos, struc
 		return -ENOMEM;
 	}
 	io->task = get_pid(task_pid(current));
+	io->cancels = READ_ONCE(object->od->cancels);
 	io->total = io->len;
 	io->inval_counter = inval_counter;
 	io->term_func = term_func;

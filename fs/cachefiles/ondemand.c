@@ -178,9 +178,9 @@ void cachefiles_od_end_reads_locked(struct cachefiles_ondemand *od, int error,
  * cachefiles_ondemand_cancel - End every read of an object at once
  * @object: The object; the caller holds an access on its cookie.
  *
- * The reads and barriers that are outstanding fail with -ECANCELED, and have
- * called back, or are reading what is present, when this returns.  Those that
- * come later are not affected.
+ * The reads and barriers that are outstanding fail with -ECANCELED, unless they
+ * are reading what is present: none of them waits for the daemon any more, or is
+ * going to.  Those that begin later are not affected.
  *
  * Context: process.
  */
@@ -190,6 +190,7 @@ void cachefiles_ondemand_cancel(struct cachefiles_object *object)
 	LIST_HEAD(done);
 
 	scoped_guard(spinlock, &od->queue->lock) {
+		od->cancels++;
 		cachefiles_od_end_reads_locked(od, -ECANCELED, &done);
 		cachefiles_queue_update(od);
 	}

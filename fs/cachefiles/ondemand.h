@@ -163,6 +163,7 @@ struct cachefiles_req {
  * @wanted: An OPEN is wanted though no read waits for it (Q).
  * @reaping: @reaper is armed (Q).
  * @fills: Counts finished READs, to notice one between look and lock (Q).
+ * @cancels: Counts cancellations; a read that began before one is ended (Q).
  * @size: What copen said, in bytes (Q).
  * @anon: The current descriptor, or NULL; borrowed (Q).
  * @open: The OPEN (Q).
@@ -190,6 +191,7 @@ struct cachefiles_ondemand {
 	bool				wanted;
 	bool				reaping;
 	u32				fills;
+	u32				cancels;
 	loff_t				size;
 	struct cachefiles_anon		*anon;
 	struct cachefiles_req		open;
@@ -214,6 +216,7 @@ struct cachefiles_ondemand {
  * @first: The first piece of the same read; it collects the result (I).
  * @object: What is read (I).
  * @task: The task that reads; counted (I).
+ * @cancels: od->cancels when the read began (I).
  * @doomed: @task was seen dying (Q).
  * @fetched: A READ for the start of the piece has been answered.
  * @node: In od->fetching (Q).
@@ -235,6 +238,7 @@ struct cachefiles_io {
 	struct cachefiles_io		*first;
 	struct cachefiles_object	*object;
 	struct pid			*task;
+	u32				cancels;
 	bool				doomed;
 	bool				fetched;
 	struct rb_node			node;
