@@ -191,6 +191,7 @@ static long cachefiles_anon_ioctl(struct file *filp, unsigned int cmd, unsigned 
 {
 	if (cmd != CACHEFILES_IOC_READ_COMPLETE)
 		return -EINVAL;
+	/* An int by the definition of the command: what lies above it says nothing. */
 	return cachefiles_reply_read_complete(filp->private_data, arg);
 }
 

@@ -17,6 +17,8 @@
 /**
  * cachefiles_failover_reopens - May an object be opened again for a READ?
  * @od: A CLOSED od.
+ *
+ * Return: true, always: content never changes, so it can be fetched again.
  */
 bool cachefiles_failover_reopens(const struct cachefiles_ondemand *od)
 {

@@ -345,7 +345,7 @@ struct file *cachefiles_anon_open(struct cachefiles_ondemand *od, u32 fd,
  * reply.c
  */
 int cachefiles_reply_copen(struct cachefiles_cache *cache, char *args);
-int cachefiles_reply_read_complete(struct cachefiles_anon *anon, unsigned long id);
+int cachefiles_reply_read_complete(struct cachefiles_anon *anon, u32 id);
 
 /*
  * failover.c

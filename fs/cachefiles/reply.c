@@ -186,14 +186,12 @@ int cachefiles_reply_copen(struct cachefiles_cache *cache, char *args)
  * Return: 0, or -EINVAL if no such READ has been delivered for this object
  * through this descriptor.
  */
-int cachefiles_reply_read_complete(struct cachefiles_anon *anon, unsigned long id)
+int cachefiles_reply_read_complete(struct cachefiles_anon *anon, u32 id)
 {
 	struct cachefiles_queue *queue = anon->od->queue;
 	struct cachefiles_req *req;
 	LIST_HEAD(done);
 
-	if (id != (u32)id)
-		return -EINVAL;
 	scoped_guard(spinlock, &queue->lock) {
 		req = cachefiles_req_find_locked(queue, id, CACHEFILES_OP_READ);
 		if (!req || req->od->anon != anon || req->object_id != anon->object_id)
