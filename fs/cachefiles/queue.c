@@ -394,7 +394,7 @@ ssize_t cachefiles_ondemand_daemon_read(struct cachefiles_cache *cache, char __u
 			return PTR_ERR_OR_ZERO(od);
 		ret = cachefiles_deliver(od, &msg, buffer, &delivered);
 	} while (!ret && !delivered);
-	return ret ?: msg.hdr.len;
+	return ret ? ret : (ssize_t)msg.hdr.len;
 }
 
 /**
