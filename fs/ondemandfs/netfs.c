@@ -115,14 +115,18 @@ void ondemandfs_drain(struct inode *inode)
  * Files that were open when reads were ended by force get no more data: the
  * page cache would ask for each failed folio once more and wait again. A request
  * without a file (the reader is a file system mounted from this one, reading
- * its metadata) is let through.
+ * its metadata) is let through. Nobody gets data of a file that has another
+ * size than before after the cache came back.
  */
 static int ondemandfs_init_request(struct netfs_io_request *rreq, struct file *file)
 {
 	struct ondemandfs_sb *sbi = ONDEMANDFS_SB(rreq->inode->i_sb);
+	struct ondemandfs_inode *oi = ONDEMANDFS_I(rreq->inode);
 	unsigned int aborts = atomic_read(&sbi->aborts);
 
 	if (file && (unsigned long)file->private_data != aborts)
+		return -EIO;
+	if (oi->cookie->object_size != i_size_read(rreq->inode))
 		return -EIO;
 	return 0;
 }
