@@ -230,7 +230,7 @@ static int cachefiles_cache_add(struct cachefiles_cache *cache)
 	if (!cachefiles_cache_set_state(cache, CACHEFILES_CACHE_LIVE))
 		return -EIO;
 
-	pr_info("Cache in %pd4 is bound\n", cache->root);
+	pr_info("Cache in %s is bound\n", cache->dir_name);
 	return fscache_add_cache(cache->fscache, &cachefiles_cache_ops, cache);
 }
 
