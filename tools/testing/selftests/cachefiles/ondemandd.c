@@ -49,6 +49,9 @@ struct shared {
 	_Atomic unsigned long	stale;		/* requests or answers overtaken by events */
 	_Atomic unsigned long	errors;		/* source or write errors */
 	_Atomic unsigned long	restores, starts, deaths, kills;
+	_Atomic unsigned long	busy;		/* deaths with a message not yet dealt with */
+	_Atomic unsigned long	first;		/* READs that were not delivered before */
+	_Atomic unsigned long	held;		/* messages the worker has now */
 	_Atomic int		worker;		/* its pid, 0 when there is none */
 	_Atomic uint64_t	keys[SEEN_KEYS];
 	_Atomic uint64_t	ids[SEEN_IDS / 64];
@@ -67,7 +70,7 @@ static struct options {
 	const char	*source, *cache, *tag, *stats;
 	const char	*cmds[MAX_CMDS];
 	int		nr_cmds, threads, worker_fd;
-	long		delay_us, kill_ms, kills;
+	long		delay_us, kill_ms, kill_reads, kills, chunk;
 	int		supervise, use_mmap;
 } opt = { .threads = 1, .worker_fd = -1 };
 
@@ -96,6 +99,8 @@ static void add(_Atomic unsigned long *counter, unsigned long n)
 
 static void print_stats(FILE *f)
 {
+	struct pollfd p = { .fd = device, .events = POLLIN };
+
 #define SHOW(x)	fprintf(f, #x "=%lu\n", atomic_load(&shared->x))
 	SHOW(opens);
 	SHOW(reads);
@@ -110,7 +115,9 @@ static void print_stats(FILE *f)
 	SHOW(starts);
 	SHOW(deaths);
 	SHOW(kills);
+	SHOW(busy);
 #undef SHOW
+	fprintf(f, "pending=%d\n", poll(&p, 1, 0) > 0 && (p.revents & POLLIN));
 	fprintf(f, "worker=%d\n", atomic_load(&shared->worker));
 }
 
@@ -288,11 +295,24 @@ static int fill(struct slot *s, int fd, char *buf, uint64_t off, uint64_t len)
 static void handle_read(const struct cf_msg *m, char *buf)
 {
 	const struct cachefiles_read *rd = cf_rd(m);
+	uint64_t off = rd->off, end = rd->off + rd->len;
+	bool again = seen_id(m->hdr.msg_id);
 	struct slot *s;
 	int ret;
 
 	add(&shared->reads, 1);
-	add(&shared->resent, seen_id(m->hdr.msg_id));
+	add(&shared->resent, again);
+	/*
+	 * The answer and the end are now on their way, and either may be first.
+	 * No READ causes two deaths, or nothing would ever be answered.
+	 */
+	if (opt.supervise && opt.kill_reads && !again &&
+	    (atomic_fetch_add(&shared->first, 1) + 1) % opt.kill_reads == 0)
+		kill(getppid(), SIGALRM);
+	if (opt.chunk) {
+		off -= off % opt.chunk;
+		end += (opt.chunk - end % opt.chunk) % opt.chunk;
+	}
 	if (rd->fd >= nr_slots)
 		return;
 	if (opt.delay_us) {
@@ -308,7 +328,7 @@ static void handle_read(const struct cf_msg *m, char *buf)
 	if (s->object_id != m->hdr.object_id) {
 		add(&shared->stale, 1);
 	} else {
-		ret = fill(s, (int)rd->fd, buf, rd->off, rd->len);
+		ret = fill(s, (int)rd->fd, buf, off, end - off);
 		/* ENOBUFS: the object was dropped meanwhile. */
 		if (ret)
 			add(ret == -ENOBUFS ? &shared->stale : &shared->errors, 1);
@@ -340,6 +360,7 @@ static void *serve(void *arg)
 				add(&shared->errors, 1);
 			continue;
 		}
+		add(&shared->held, 1);
 		switch (m.hdr.opcode) {
 		case CACHEFILES_OP_OPEN:
 			handle_open(&m);
@@ -351,6 +372,7 @@ static void *serve(void *arg)
 			handle_read(&m, buf);
 			break;
 		}
+		atomic_fetch_sub(&shared->held, 1);
 	}
 	return arg;
 }
@@ -460,6 +482,16 @@ static void arm(int timer, long ms)
 	timerfd_settime(timer, 0, &its, NULL);
 }
 
+/* Kill the worker, if there is one to be killed still. */
+static void kill_worker(pid_t pid, bool *killed)
+{
+	if (!pid || *killed || (opt.kills && (long)atomic_load(&shared->kills) >= opt.kills))
+		return;
+	*killed = true;
+	kill(pid, SIGKILL);
+	add(&shared->kills, 1);
+}
+
 /*
  * Keep the device and a worker.  SIGUSR1 saves the statistics, SIGUSR2 ends
  * the worker and starts no other, SIGHUP starts one again, SIGTERM ends it all.
@@ -468,7 +500,7 @@ static int supervise(char **argv, int argc, int mem, int signals)
 {
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), status, pidfd = -1;
 	struct signalfd_siginfo si;
-	bool parked = false;
+	bool parked = false, killed = false;
 	pid_t pid = 0;
 	uint64_t ticks;
 
@@ -481,6 +513,8 @@ static int supervise(char **argv, int argc, int mem, int signals)
 		};
 
 		if (!pid && !parked) {
+			atomic_store(&shared->held, 0);
+			killed = false;
 			pid = start_worker(argv, argc, mem);
 			pidfd = cf_pidfd(pid);
 			save_stats();
@@ -489,11 +523,8 @@ static int supervise(char **argv, int argc, int mem, int signals)
 		p[2].events = POLLIN;
 		if (poll(p, 3, -1) < 0)
 			continue;
-		if (p[1].revents && read(timer, &ticks, sizeof(ticks)) > 0 && pid &&
-		    (!opt.kills || (long)atomic_load(&shared->kills) < opt.kills)) {
-			kill(pid, SIGKILL);
-			add(&shared->kills, 1);
-		}
+		if (p[1].revents && read(timer, &ticks, sizeof(ticks)) > 0)
+			kill_worker(pid, &killed);
 		if (p[2].revents) {
 			waitpid(pid, &status, 0);
 			close(pidfd);
@@ -501,6 +532,7 @@ static int supervise(char **argv, int argc, int mem, int signals)
 			pid = 0;
 			atomic_store(&shared->worker, 0);
 			add(&shared->deaths, 1);
+			add(&shared->busy, atomic_load(&shared->held) > 0);
 			save_stats();
 			if (WIFEXITED(status) && WEXITSTATUS(status))
 				return WEXITSTATUS(status);
@@ -520,6 +552,11 @@ static int supervise(char **argv, int argc, int mem, int signals)
 			break;
 		case SIGHUP:
 			parked = false;
+			break;
+		case SIGALRM:
+			/* Not for what an earlier worker has asked for. */
+			if (si.ssi_pid == (uint32_t)pid)
+				kill_worker(pid, &killed);
 			break;
 		default:
 			if (pid) {
@@ -570,9 +607,11 @@ static const struct option long_options[] = {
 	{ "supervise",	no_argument,	   NULL, 's' },
 	{ "delay-us",	required_argument, NULL, 'd' },
 	{ "stats",	required_argument, NULL, 'o' },
+	{ "chunk",	required_argument, NULL, 'C' },
 	{ "mmap",	no_argument,	   NULL, 'm' },
 	{ "command",	required_argument, NULL, 'c' },
 	{ "kill-ms",	required_argument, NULL, 'k' },
+	{ "kill-reads",	required_argument, NULL, 'r' },
 	{ "kills",	required_argument, NULL, 'K' },
 	{ "worker",	required_argument, NULL, 'w' },
 	{ NULL }
@@ -586,10 +625,12 @@ static void usage(void)
 		"  --threads N      serving threads (1)\n"
 		"  --supervise      serve in a worker process that is replaced when it dies\n"
 		"  --delay-us N     wait before each answer to a READ\n"
+		"  --chunk KIB      fill aligned chunks of so much, more than was asked for\n"
 		"  --stats FILE     where SIGUSR1 and the end put the statistics (stdout)\n"
 		"  --mmap           map the source files instead of reading them\n"
 		"  --command TEXT   command to write to the device before bind; repeatable\n"
 		"  --kill-ms N      supervisor: SIGKILL the worker every N ms\n"
+		"  --kill-reads N   supervisor: SIGKILL the worker at every Nth READ that is new\n"
 		"  --kills N        stop that after N kills\n");
 	exit(2);
 }
@@ -612,6 +653,9 @@ static void parse(int argc, char **argv)
 		case 'd':
 			opt.delay_us = atol(optarg);
 			break;
+		case 'C':
+			opt.chunk = atol(optarg) << 10;
+			break;
 		case 'o':
 			opt.stats = optarg;
 			break;
@@ -626,6 +670,9 @@ static void parse(int argc, char **argv)
 		case 'k':
 			opt.kill_ms = atol(optarg);
 			break;
+		case 'r':
+			opt.kill_reads = atol(optarg);
+			break;
 		case 'K':
 			opt.kills = atol(optarg);
 			break;
@@ -636,7 +683,8 @@ static void parse(int argc, char **argv)
 			usage();
 		}
 	}
-	if (argc - optind != 2 || opt.threads < 1 || opt.threads > MAX_THREADS)
+	if (argc - optind != 2 || opt.threads < 1 || opt.threads > MAX_THREADS ||
+	    opt.chunk < 0 || opt.chunk % CF_BLOCK)
 		usage();
 	opt.source = argv[optind];
 	opt.cache = argv[optind + 1];
@@ -664,6 +712,7 @@ int main(int argc, char **argv)
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGALRM);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
