@@ -1,11 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# demo.sh [--timeout SECONDS]
+# demo.sh [--timeout SECONDS] [--out DIR]
 #
 # Serves an EROFS image through the cache in a virtual machine to 4 readers, kills the
 # daemon again and again, and compares every file; then reads all again without a daemon.
 # Prints a table and fails if anything is off.
+#
+# What the virtual machine has found goes to DIR.
 #
 #	DEMO_DIR=DIR    what to put into the image (default: a large directory)
 #	KERNEL=NAME     stock (default), base, debug, or a kernel directory
@@ -17,17 +19,19 @@ readers=4
 kills=${KILLS:-50}
 kernel=${KERNEL:-stock}
 timeout=270
+out=
 min_bytes=$((100 << 20))
 min_files=5000
 
 while [ $# -gt 0 ]; do
 	case $1 in
 	--timeout) timeout=${2:?} && shift ;;
+	--out) out=${2:?} && shift ;;
 	--help)
 		sed -n '4,/^set/s/^# \{0,1\}//p' "$0"
 		exit
 		;;
-	*) die "usage: demo.sh [--timeout SECONDS]" ;;
+	*) die "usage: demo.sh [--timeout SECONDS] [--out DIR]" ;;
 	esac
 	shift
 done
@@ -45,6 +49,7 @@ build=${BUILD:-$top/build/$release}
 work=$(mktemp -d "${TMPDIR:-/tmp}/demo.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
+[ -n "$out" ] || out=$work/out
 
 say "building the modules for $release, and the daemon"
 make -s -C "$top" -j "$jobs" KDIR="$kernel_path/build" BUILD="$build" modules >"$work/make.log" 2>&1 ||
@@ -107,13 +112,11 @@ every=$((image / 131072 / (kills + kills / 2)))
 [ $every -gt 0 ] || every=1
 # Busybox's xargs prefers busybox's sha256sum.
 status=0
-"$top/scripts/vm.sh" --kernel "$kernel_path" --build "$build" --timeout "$timeout" --out "$work/out" \
+"$top/scripts/vm.sh" --kernel "$kernel_path" --build "$build" --timeout "$timeout" --out "$out" \
 	--add "$work/bin/ondemandd:/job/ondemandd" --add "$work/bin/mount_file:/job/mount_file" \
 	--add "$(command -v xargs):/usr/bin/xargs" --disk "$work/vda" --disk "$work/vdb" -- demo-guest "$every" || status=$?
 
 # --- what has happened ---
-
-out=$work/out
 
 # value FILE NAME
 value() {

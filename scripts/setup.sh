@@ -74,8 +74,8 @@ stock_kernel() {
 	local release common dir tmp at package file
 
 	[ ! -e "$cache/kernels/stock" ] || return 0
+	apt_update
 	release=$(newest_release)
-	[ -n "$release" ] || { apt_update && release=$(newest_release); }
 	[ -n "$release" ] || die "no linux-image-$series*-amd64-unsigned in the package lists"
 	common=${release%-amd64}
 

@@ -244,8 +244,9 @@ module_tree() {
 		[ ! -e "$from/modules.$path" ] ||
 			cp "$from/modules.$path" "$work/modules/usr/lib/modules/$release/"
 	done
-	rm -rf "$module_root"
-	cp -r "$work/modules" "$module_root"
+	cp -r "$work/modules" "$module_root.new.$$"
+	# Another run may have been faster; what it made is the same.
+	mv -T "$module_root.new.$$" "$module_root" 2>/dev/null || rm -rf "$module_root.new.$$"
 	rm "$work/modules/lib"
 	archive "$work/modules" "$module_root.cpio"
 }
