@@ -150,7 +150,7 @@ static int cachefiles_daemon_cull(struct cachefiles_cache *cache, const char *na
 	int ret = cachefiles_daemon_check_name(cache, args);
 
 	if (!ret)
-		ret = cachefiles_namei_cull(cache, args);
+		ret = cachefiles_cull_remove(cache, args);
 	/* There may be enough space now; whether the file system tells is another matter. */
 	if (!ret)
 		cachefiles_space_evaluate(cache);
@@ -161,7 +161,7 @@ static int cachefiles_daemon_inuse(struct cachefiles_cache *cache, const char *n
 {
 	int ret = cachefiles_daemon_check_name(cache, args);
 
-	return ret ?: cachefiles_namei_inuse(cache, args);
+	return ret ?: cachefiles_cull_inuse(cache, args);
 }
 
 /* Meant for the culling daemon, which passes it on. */

@@ -256,6 +256,12 @@ int cachefiles_cache_init(void);
 void cachefiles_cache_exit(void);
 
 /*
+ * cull.c
+ */
+int cachefiles_cull_remove(struct cachefiles_cache *cache, const char *name);
+int cachefiles_cull_inuse(struct cachefiles_cache *cache, const char *name);
+
+/*
  * daemon.c
  */
 ssize_t cachefiles_daemon_command(struct cachefiles_cache *cache,
@@ -275,6 +281,9 @@ char *cachefiles_key_name(struct fscache_cookie *cookie);
 /*
  * namei.c
  */
+bool cachefiles_namei_is_marked(struct dentry *dentry);
+bool cachefiles_namei_mark(struct dentry *dentry);
+void cachefiles_namei_unmark(struct dentry *dentry);
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
 					const char *name, bool *is_new);
 void cachefiles_namei_put_dir(struct dentry *dentry);
@@ -285,8 +294,6 @@ void cachefiles_namei_release(struct cachefiles_object *object, struct file *fil
 int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file);
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim);
-int cachefiles_namei_cull(struct cachefiles_cache *cache, const char *name);
-int cachefiles_namei_inuse(struct cachefiles_cache *cache, const char *name);
 
 /*
  * netfs.c

@@ -10,7 +10,6 @@
  * remove anything, and a second user is refused as well.
  */
 #include <linux/file.h>
-#include <linux/fs_struct.h>
 #include <linux/security.h>
 #include <linux/timekeeping.h>
 #include "internal.h"
@@ -19,27 +18,45 @@
 /* How often something is tried again that somebody else has interfered with. */
 #define CACHEFILES_NAMEI_TRIES	8
 
-/* Has somebody else marked the inode? */
-static bool cachefiles_namei_is_marked(struct inode *inode)
+/**
+ * cachefiles_namei_is_marked - Is something in use?
+ * @dentry: A positive entry
+ *
+ * Context: Any; unless the lock of the inode is held, the answer may be out of date.
+ * Return: True if it is marked.
+ */
+bool cachefiles_namei_is_marked(struct dentry *dentry)
 {
-	return READ_ONCE(inode->i_flags) & S_KERNEL_FILE;
+	return READ_ONCE(d_inode(dentry)->i_flags) & S_KERNEL_FILE;
 }
 
-/* False if it is in use already. */
-static bool cachefiles_namei_mark(struct dentry *dentry)
+/**
+ * cachefiles_namei_mark - Mark something as in use
+ * @dentry: A positive entry
+ *
+ * Context: May sleep; the lock of the inode is not held.
+ * Return: False if it is in use already.
+ */
+bool cachefiles_namei_mark(struct dentry *dentry)
 {
 	struct inode *inode = d_inode(dentry);
 	bool marked;
 
 	inode_lock(inode);
-	marked = !cachefiles_namei_is_marked(inode);
+	marked = !cachefiles_namei_is_marked(dentry);
 	if (marked)
 		inode_set_flags(inode, S_KERNEL_FILE, S_KERNEL_FILE);
 	inode_unlock(inode);
 	return marked;
 }
 
-static void cachefiles_namei_unmark(struct dentry *dentry)
+/**
+ * cachefiles_namei_unmark - Take a mark off
+ * @dentry: What cachefiles_namei_mark() has marked
+ *
+ * Context: May sleep; the lock of the inode is not held.
+ */
+void cachefiles_namei_unmark(struct dentry *dentry)
 {
 	struct inode *inode = d_inode(dentry);
 
@@ -357,7 +374,7 @@ static int cachefiles_namei_link_locked(struct cachefiles_object *object, struct
 		return 0;
 	if (d_is_dir(dentry))
 		return -EISDIR;
-	if (cachefiles_namei_is_marked(d_inode(dentry)))
+	if (cachefiles_namei_is_marked(dentry))
 		return -EBUSY;
 	ret = cachefiles_namei_unlink_locked(cache, fanout, dentry);
 	return ret ?: -EAGAIN;
@@ -560,117 +577,4 @@ int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 		return ret;
 	cachefiles_cache_io_error(cache, "moving something out of the cache", ret);
 	return -EIO;
-}
-
-/* The caller's working directory, if it is in the cache. */
-static int cachefiles_namei_get_cwd(struct cachefiles_cache *cache, struct path *cwd)
-{
-	int ret = 0;
-
-	get_fs_pwd(current->fs, cwd);
-	if (!d_can_lookup(cwd->dentry))
-		ret = -ENOTDIR;
-	else if (cwd->mnt->mnt_sb != cache->mnt->mnt_sb || !is_subdir(cwd->dentry, cache->store))
-		ret = -EINVAL;
-	if (ret)
-		path_put(cwd);
-	return ret;
-}
-
-/* Errors that the culling daemon knows what to do about. */
-static int cachefiles_namei_daemon_error(struct cachefiles_cache *cache, const char *what,
-					 int error)
-{
-	switch (error) {
-	case 0:
-	case -ENOMEM:
-	case -EBUSY:
-		return error;
-	case -ENOENT:
-	case -ESTALE:
-		return -ESTALE;
-	case -EIO:
-		cachefiles_cache_io_error(cache, what, error);
-		return -EIO;
-	default:
-		pr_err("%s: error %d\n", what, error);
-		return -EIO;
-	}
-}
-
-static int cachefiles_namei_cull_in(struct cachefiles_cache *cache, struct dentry *parent,
-				    const char *name)
-{
-	struct dentry *victim;
-	int ret;
-
-	victim = lookup_one_positive_unlocked(&nop_mnt_idmap, &QSTR(name), parent);
-	if (IS_ERR(victim))
-		return PTR_ERR(victim);
-
-	ret = -EBUSY;
-	if (cachefiles_namei_mark(victim)) {
-		ret = cachefiles_namei_bury(cache, parent, victim);
-		cachefiles_namei_unmark(victim);
-	}
-	dput(victim);
-	return ret;
-}
-
-/**
- * cachefiles_namei_cull - Remove something that is not in use
- * @cache: The cache; bound
- * @name: A name without slashes in the caller's working directory
- *
- * Context: May sleep; no lock of the backing file system is held.
- * Return: 0; -EINVAL if the working directory is not in the cache, -ENOTDIR if it is
- * no directory, -ESTALE if there is no such name, -EBUSY if it is in use, -ENOMEM,
- * else -EIO.
- */
-int cachefiles_namei_cull(struct cachefiles_cache *cache, const char *name)
-{
-	struct path cwd;
-	int ret;
-
-	ret = cachefiles_namei_get_cwd(cache, &cwd);
-	if (ret)
-		return ret;
-
-	with_cache_creds(cache)
-		ret = cachefiles_namei_cull_in(cache, cwd.dentry, name);
-	path_put(&cwd);
-	if (!ret)
-		fscache_count_culled();
-	return cachefiles_namei_daemon_error(cache, "cull", ret);
-}
-
-/**
- * cachefiles_namei_inuse - Tell whether something is in use
- * @cache: The cache; bound
- * @name: A name without slashes in the caller's working directory
- *
- * Context: May sleep; no lock of the backing file system is held.
- * Return: 0 if it is not in use; else as cachefiles_namei_cull().
- */
-int cachefiles_namei_inuse(struct cachefiles_cache *cache, const char *name)
-{
-	struct dentry *dentry;
-	struct path cwd;
-	int ret;
-
-	ret = cachefiles_namei_get_cwd(cache, &cwd);
-	if (ret)
-		return ret;
-
-	with_cache_creds(cache) {
-		dentry = lookup_one_positive_unlocked(&nop_mnt_idmap, &QSTR(name), cwd.dentry);
-		if (IS_ERR(dentry)) {
-			ret = PTR_ERR(dentry);
-		} else {
-			ret = cachefiles_namei_is_marked(d_inode(dentry)) ? -EBUSY : 0;
-			dput(dentry);
-		}
-	}
-	path_put(&cwd);
-	return cachefiles_namei_daemon_error(cache, "inuse", ret);
 }
