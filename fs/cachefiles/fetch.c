@@ -20,6 +20,12 @@
 
 static struct kmem_cache *cachefiles_io_cache;
 
+/* What has become of an io, beside being on its way (0) or failing (< 0). */
+enum {
+	CACHEFILES_LOOK_AGAIN = 1,	/* look at the backing file again */
+	CACHEFILES_LOOK_LATER,		/* it waits for its object to be opened */
+};
+
 /* What a look at the backing file starts from. */
 struct cachefiles_look {
 	u32	fills;
@@ -221,12 +227,12 @@ static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
 		return -EIO;
 	/* Somebody's READ was answered since we looked: it may have been ours. */
 	if (od->fills != look->fills)
-		return -EAGAIN;
+		return CACHEFILES_LOOK_AGAIN;
 
 	other = cachefiles_fetch_overlap_locked(od, io);
 	if (other && other->pos > io->pos) {
 		*cut = other->pos;
-		return -EAGAIN;
+		return CACHEFILES_LOOK_AGAIN;
 	}
 	cachefiles_fetch_arm_reaper_locked(od);
 	if (other) {
@@ -243,8 +249,8 @@ static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
 }
 
 /*
- * Have the daemon fill @io.  On success the io belongs to the protocol; -EAGAIN
- * means look again, after cutting at *@cut if that is not 0.
+ * Have the daemon fill @io.  On success the io belongs to the protocol.  If it has
+ * to look again and *@cut is not 0, it has to be cut there.
  */
 static int cachefiles_fetch(struct cachefiles_io *io, const struct cachefiles_look *look,
 			    loff_t *cut)
@@ -265,8 +271,8 @@ static int cachefiles_fetch(struct cachefiles_io *io, const struct cachefiles_lo
 }
 
 /*
- * May @io look at the backing file?  -EIOCBQUEUED: not yet, and the io belongs
- * to the protocol until the object is open.
+ * May @io look at the backing file?  If it has to do so later, it belongs to the
+ * protocol until the object is open.
  */
 static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_look *look)
 {
@@ -286,12 +292,14 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 	}
 	if (od->queue->dead)
 		return -EIO;
+	if (od->untold)
+		return xchg(&od->untold, 0);
 	cachefiles_fetch_arm_reaper_locked(od);
 	cachefiles_req_set_state(&io->req, CACHEFILES_REQ_BLOCKED);
 	list_add_tail(&io->req.link, &od->blocked);
 	cachefiles_queue_update(od);
 	cachefiles_queue_wake(od->queue);
-	return -EIOCBQUEUED;
+	return CACHEFILES_LOOK_LATER;
 }
 
 /* Nothing is behind the end of the object: that part reads as zeros. */
@@ -318,7 +326,7 @@ static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
 	ret = cachefiles_io_cut(io, data, todo);
 	if (!ret)
 		ret = cachefiles_fetch(io, look, &cut);
-	if (ret == -EAGAIN && cut)
+	if (ret == CACHEFILES_LOOK_AGAIN && cut)
 		ret = cachefiles_io_cut(io, cut, todo) ?: ret;
 	return ret;
 }
@@ -326,8 +334,8 @@ static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
 /*
  * Look at the backing file and start the io on its way.
  *
- * Return: 0 if it is on its way, -EAGAIN to look again, or an error to complete
- * it with.
+ * Return: 0 if it is on its way, CACHEFILES_LOOK_AGAIN, or an error to complete it
+ * with.
  */
 static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefiles_look *look,
 				 struct list_head *todo)
@@ -379,9 +387,9 @@ static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *to
 		ret = cachefiles_fetch_admit(io, &look);
 		if (!ret)
 			ret = cachefiles_fetch_look(io, &look, todo);
-	} while (ret == -EAGAIN);
+	} while (ret == CACHEFILES_LOOK_AGAIN);
 
-	if (ret && ret != -EIOCBQUEUED)
+	if (ret < 0)
 		cachefiles_io_complete(io, ret);
 }
 
@@ -404,12 +412,14 @@ static void cachefiles_fetch_run(struct cachefiles_io *io)
  */
 void cachefiles_fetch_continue(struct cachefiles_io *io)
 {
-	if (io->req.error < 0 && io->req.error != -EAGAIN) {
+	bool ended = io->req.state == CACHEFILES_REQ_DONE;
+
+	if (ended && io->req.error) {
 		cachefiles_io_complete(io, io->req.error);
 		return;
 	}
 	/* A READ that was answered has to have brought something. */
-	io->fetched = !io->req.error && io->req.state == CACHEFILES_REQ_DONE;
+	io->fetched = ended;
 	cachefiles_fetch_run(io);
 }
 
@@ -461,13 +471,21 @@ static bool cachefiles_task_is_dying(struct pid *pid)
 	return !task || (task->flags & PF_EXITING) || fatal_signal_pending(task);
 }
 
-/* End @io if its task was dying the last time already. */
+/*
+ * End @io if its task was dying the last time already.  What follows it looks
+ * again.
+ */
 static void cachefiles_fetch_reap_locked(struct cachefiles_io *io, struct list_head *done)
 {
+	struct cachefiles_io *follower, *next;
+
 	if (!cachefiles_task_is_dying(io->task))
 		return;
-	if (io->doomed)
+	if (io->doomed) {
+		list_for_each_entry_safe(follower, next, &io->followers, req.link)
+			cachefiles_req_release_locked(&follower->req, done);
 		cachefiles_req_finish_locked(&io->req, -EINTR, done);
+	}
 	io->doomed = true;
 }
 

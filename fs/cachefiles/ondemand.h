@@ -162,6 +162,7 @@ struct cachefiles_req {
  * @attached: copen has succeeded once, @size is valid (Q, never cleared).
  * @wanted: An OPEN is wanted though no read waits for it (Q).
  * @reaping: @reaper is armed (Q).
+ * @untold: Why the first OPEN failed, if nobody was there to be told (Q).
  * @fills: Counts finished READs, to notice one between look and lock (Q).
  * @cancels: Counts cancellations; a read that began before one is ended (Q).
  * @size: What copen said, in bytes (Q).
@@ -190,6 +191,7 @@ struct cachefiles_ondemand {
 	bool				attached;
 	bool				wanted;
 	bool				reaping;
+	int				untold;
 	u32				fills;
 	u32				cancels;
 	loff_t				size;
@@ -312,7 +314,7 @@ void cachefiles_od_end_reads_locked(struct cachefiles_ondemand *od, int error,
 void cachefiles_req_set_state(struct cachefiles_req *req, enum cachefiles_req_state state);
 void cachefiles_req_set_reader_locked(struct cachefiles_req *req, struct pid *reader);
 bool cachefiles_req_finish_locked(struct cachefiles_req *req, int error, struct list_head *done);
-void cachefiles_req_release_locked(struct cachefiles_req *req, int error, struct list_head *done);
+void cachefiles_req_release_locked(struct cachefiles_req *req, struct list_head *done);
 struct cachefiles_req *cachefiles_req_find_locked(struct cachefiles_queue *queue, u32 id,
 						  u8 opcode);
 void cachefiles_req_run_done(struct list_head *done);

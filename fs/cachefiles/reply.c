@@ -42,6 +42,9 @@ static void cachefiles_copen_failed_locked(struct cachefiles_ondemand *od, int e
 					   struct list_head *done)
 {
 	lockdep_assert_held(&od->queue->lock);
+	/* The refusal may come before the first read that wants to know. */
+	if (!od->attached && list_empty(&od->blocked))
+		od->untold = error;
 	cachefiles_req_finish_locked(&od->open, error, done);
 	od->anon = NULL;
 	cachefiles_od_set_state(od, CACHEFILES_OD_CLOSED);
@@ -95,7 +98,7 @@ static void cachefiles_od_unblock_locked(struct cachefiles_ondemand *od, struct 
 
 	lockdep_assert_held(&od->queue->lock);
 	while ((req = list_first_entry_or_null(&od->blocked, struct cachefiles_req, link)))
-		cachefiles_req_release_locked(req, 0, done);
+		cachefiles_req_release_locked(req, done);
 }
 
 /*

@@ -83,15 +83,13 @@ struct cachefiles_req *cachefiles_req_find_locked(struct cachefiles_queue *queue
 /**
  * cachefiles_req_release_locked - Let a waiting read look again
  * @req: A read that is BLOCKED or FOLLOWING.
- * @error: 0 if what it waited for has happened, -EAGAIN if that was given up.
  * @done: Where it is put for cachefiles_req_run_done().
  *
  * Context: queue->lock held.
  */
-void cachefiles_req_release_locked(struct cachefiles_req *req, int error, struct list_head *done)
+void cachefiles_req_release_locked(struct cachefiles_req *req, struct list_head *done)
 {
 	cachefiles_req_set_state(req, CACHEFILES_REQ_IDLE);
-	req->error = error;
 	list_move_tail(&req->link, done);
 }
 
@@ -101,20 +99,18 @@ static void cachefiles_req_end_followers_locked(struct cachefiles_io *io, int er
 	struct cachefiles_io *follower, *next;
 
 	list_for_each_entry_safe(follower, next, &io->followers, req.link) {
-		if (error == 0)
-			cachefiles_req_release_locked(&follower->req, 0, done);
-		else if (error == -EINTR)
-			cachefiles_req_release_locked(&follower->req, -EAGAIN, done);
-		else
+		if (error)
 			cachefiles_req_finish_locked(&follower->req, error, done);
+		else
+			cachefiles_req_release_locked(&follower->req, done);
 	}
 }
 
 /**
  * cachefiles_req_finish_locked - End a request
  * @req: The request.
- * @error: Its result: 0, or a negative errno.  -EINTR means that the task that
- *	reads is dying: reads that follow this one look again instead of failing.
+ * @error: Its result: 0, or a negative errno.  Reads that follow it fail with it,
+ *	or look again.
  * @done: Where an io is put for cachefiles_req_run_done().
  *
  * Context: queue->lock held.
