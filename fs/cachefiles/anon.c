@@ -10,13 +10,26 @@
 #include <linux/cachefiles.h>
 #include <linux/compat.h>
 #include <linux/file.h>
+#include <linux/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include "ondemand.h"
 #include "trace.h"
 
-/* How much is copied in at once. */
+/* How many pages of the daemon are written at once. */
+#define CACHEFILES_CHUNK_PAGES	32
+
+/* How much is copied in at once, if it has to be. */
 #define CACHEFILES_BOUNCE_ORDER	min(4, MAX_PAGE_ORDER)
+
+/* A part of what a daemon writes, in pages that can't go away. */
+struct cachefiles_chunk {
+	struct folio	*bounce;	/* a copy, or NULL */
+	bool		unpin;		/* the pages are pinned */
+	unsigned int	nr;		/* entries in bvec */
+	size_t		len;		/* bytes to write: whole granules */
+	struct bio_vec	bvec[CACHEFILES_CHUNK_PAGES];
+};
 
 /*
  * Take hold of the object behind a descriptor for an access to its backing file.
@@ -76,31 +89,104 @@ static int cachefiles_anon_check_range(struct cachefiles_anon *anon, loff_t pos,
 	return 0;
 }
 
-static struct folio *cachefiles_bounce_alloc(size_t len)
+/* The daemon's own pages, if they hold whole granules.  Returns bytes taken. */
+static size_t cachefiles_chunk_pin(struct cachefiles_chunk *chunk, struct iov_iter *from)
 {
-	unsigned int order = min_t(unsigned int, get_order(len), CACHEFILES_BOUNCE_ORDER);
+	size_t max = round_down(iov_iter_count(from), CACHEFILES_GRANULE);
+	struct page *pages[CACHEFILES_CHUNK_PAGES], **array = pages;
+	ssize_t got, left;
+	size_t offset;
+
+	if (!max)
+		return 0;
+	chunk->unpin = iov_iter_extract_will_pin(from);
+	got = iov_iter_extract_pages(from, &array, max, ARRAY_SIZE(pages), 0, &offset);
+	if (got <= 0)
+		return 0;
+	for (left = got; left > 0; offset = 0) {
+		size_t part = min_t(size_t, left, PAGE_SIZE - offset);
+
+		bvec_set_page(&chunk->bvec[chunk->nr], pages[chunk->nr], part, offset);
+		chunk->nr++;
+		left -= part;
+	}
+	chunk->len = round_down(got, CACHEFILES_GRANULE);
+	iov_iter_revert(from, got - chunk->len);
+	return chunk->len;
+}
+
+static void cachefiles_chunk_release(struct cachefiles_chunk *chunk)
+{
+	if (chunk->bounce)
+		folio_put(chunk->bounce);
+	else if (chunk->unpin)
+		for (int i = 0; i < chunk->nr; i++)
+			unpin_user_page(chunk->bvec[i].bv_page);
+}
+
+/* A copy, with zeros behind it up to the next granule.  Returns bytes taken. */
+static ssize_t cachefiles_chunk_copy(struct cachefiles_chunk *chunk, struct iov_iter *from)
+{
+	unsigned int order = min_t(unsigned int, get_order(iov_iter_count(from)),
+				   CACHEFILES_BOUNCE_ORDER);
 	struct folio *folio = NULL;
+	size_t want, got;
 
 	if (order)
 		folio = folio_alloc(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN, order);
-	return folio ?: folio_alloc(GFP_KERNEL, 0);
+	if (!folio)
+		folio = folio_alloc(GFP_KERNEL, 0);
+	if (!folio)
+		return -ENOMEM;
+	want = min(iov_iter_count(from), folio_size(folio));
+	got = copy_folio_from_iter(folio, 0, want, from);
+	if (got < want) {
+		iov_iter_revert(from, got);
+		folio_put(folio);
+		return -EFAULT;
+	}
+	chunk->len = round_up(want, CACHEFILES_GRANULE);
+	folio_zero_range(folio, want, chunk->len - want);
+	chunk->bounce = folio;
+	chunk->nr = 1;
+	bvec_set_folio(&chunk->bvec[0], folio, chunk->len, 0);
+	return want;
 }
 
 /*
- * Write what is in the bounce buffer.  The object is pinned only here: copying
- * from the daemon's memory may take as long as the daemon likes.
+ * Take the next part of what the daemon gives into pages that stay: a fault in
+ * the middle of a write could leave zeros behind that would count as data.
+ * Where the backing file system wants direct I/O, that is a copy.
  */
-static ssize_t cachefiles_anon_write_bounce(struct cachefiles_anon *anon, struct folio *bounce,
-					    size_t len, loff_t pos)
+static ssize_t cachefiles_chunk_take(struct cachefiles_chunk *chunk,
+				     const struct cachefiles_cache *cache, struct iov_iter *from)
+{
+	ssize_t taken = 0;
+
+	memset(chunk, 0, offsetof(struct cachefiles_chunk, bvec));
+	if (cache->bsize >= PAGE_SIZE) {
+		taken = cachefiles_chunk_pin(chunk, from);
+		if (!taken) {
+			cachefiles_chunk_release(chunk);
+			chunk->nr = 0;
+		}
+	}
+	return taken ?: cachefiles_chunk_copy(chunk, from);
+}
+
+/*
+ * Write a chunk.  The object is pinned only here: getting at the daemon's memory
+ * may take as long as the daemon likes.
+ */
+static ssize_t cachefiles_chunk_write(struct cachefiles_anon *anon,
+				      struct cachefiles_chunk *chunk, loff_t pos)
 {
 	struct cachefiles_object *object;
 	struct iov_iter iter;
-	struct bio_vec bvec;
 	struct file *file;
 	ssize_t ret;
 
-	bvec_set_folio(&bvec, bounce, len, 0);
-	iov_iter_bvec(&iter, ITER_SOURCE, &bvec, 1, len);
+	iov_iter_bvec(&iter, ITER_SOURCE, chunk->bvec, chunk->nr, chunk->len);
 	ret = cachefiles_anon_enter(anon, &object, &file);
 	if (ret)
 		return ret;
@@ -110,54 +196,41 @@ static ssize_t cachefiles_anon_write_bounce(struct cachefiles_anon *anon, struct
 }
 
 /*
- * write(2): what the daemon gives is copied in first, so that a fault in its
- * memory can't leave zeros behind that would count as data.
+ * write(2), for filling what is missing, asked for or not.
  *
  * Return: bytes consumed, or if there are none: -EINVAL for a range that does
  * not consist of whole granules, -EFBIG beyond the object, -ENOBUFS if the
- * object is not open through this descriptor, -EIO if the cache is dead, -EFAULT,
- * -ENOMEM, or the error of the backing file system.
+ * object is not open through this descriptor or space is short, -EIO if the
+ * cache is dead, -EFAULT, -ENOMEM, or the error of the backing file system.
  */
 static ssize_t cachefiles_anon_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct cachefiles_anon *anon = iocb->ki_filp->private_data;
-	struct folio *bounce;
-	ssize_t done = 0, ret;
+	struct cachefiles_chunk chunk;
+	ssize_t done = 0, taken, ret;
 
 	ret = cachefiles_anon_check_range(anon, iocb->ki_pos, iov_iter_count(from));
-	if (ret || !iov_iter_count(from))
+	if (ret)
 		return ret;
-	bounce = cachefiles_bounce_alloc(iov_iter_count(from));
-	if (!bounce)
-		return -ENOMEM;
-
 	while (iov_iter_count(from)) {
-		size_t want = min(iov_iter_count(from), folio_size(bounce));
-		size_t len = round_up(want, CACHEFILES_GRANULE);
-		size_t got = copy_folio_from_iter(bounce, 0, want, from);
-
-		if (got < want) {
-			iov_iter_revert(from, got);
-			ret = -EFAULT;
+		taken = cachefiles_chunk_take(&chunk, anon->od->cache, from);
+		if (taken < 0) {
+			ret = taken;
 			break;
 		}
-		/* The rest of the last granule belongs to nobody. */
-		folio_zero_range(bounce, want, len - want);
-		ret = cachefiles_anon_write_bounce(anon, bounce, len, iocb->ki_pos);
-		if (ret < 0) {
-			iov_iter_revert(from, want);
-			break;
+		ret = cachefiles_chunk_write(anon, &chunk, iocb->ki_pos);
+		cachefiles_chunk_release(&chunk);
+		if (ret > 0) {
+			ret = min(ret, taken);
+			iocb->ki_pos += ret;
+			done += ret;
 		}
-		ret = min_t(ssize_t, ret, want);
-		iocb->ki_pos += ret;
-		done += ret;
-		if (ret < want) {
-			iov_iter_revert(from, want - ret);
+		if (ret < taken) {
+			iov_iter_revert(from, taken - max_t(ssize_t, ret, 0));
 			break;
 		}
 		cond_resched();
 	}
-	folio_put(bounce);
 	return done ?: ret;
 }
 
