@@ -119,8 +119,9 @@ TEST_F(cache, conflicts)
 
 TEST_F(cache, rebind_at_once)
 {
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 5; i++) {
 		ASSERT_EQ(0, cf_env_rebind(&self->e));
+	}
 }
 
 TEST_F(device, default_tag)

@@ -114,12 +114,14 @@ TEST_F_TIMEOUT(ondemand, unanswered_opens, 60)
 	struct cf_msg m;
 	char name[32], key[256];
 
+	ASSERT_EQ(0, room_for_fds(4096));
 	for (int i = 0; i < NR; i++) {
 		snprintf(name, sizeof(name), "n%d", i);
 		ASSERT_EQ(0, start_stat(e, &r[i], name));
 	}
-	for (int i = 0; i < NR; i++)
+	for (int i = 0; i < NR; i++) {
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	}
 	ASSERT_EQ(0, start_stat(e, &r[NR], "last"));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 	EXPECT_STREQ("last", cf_key(&m, key));
@@ -128,8 +130,9 @@ TEST_F_TIMEOUT(ondemand, unanswered_opens, 60)
 	EXPECT_EQ(9, res.n);
 	for (int i = 0; i < NR; i++)
 		kill(r[i].pid, SIGKILL);
-	for (int i = 0; i < NR; i++)
+	for (int i = 0; i < NR; i++) {
 		EXPECT_LE(0, cf_reader_kill(&r[i], 5000));
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -26,7 +26,9 @@ static int read_into(int dev, void *buf, size_t len)
 {
 	ssize_t ret = read(dev, buf, len);
 
-	return ret < 0 ? -errno : (int)ret;
+	if (ret < 0)
+		return -errno;
+	return ret <= (ssize_t)len ? (int)ret : -EPROTO;
 }
 
 struct fault_ctx {
@@ -54,8 +56,9 @@ static void read_badly(struct __test_metadata *_metadata, int dev, unsigned int 
 	}
 	EXPECT_EQ(-EFAULT, read_into(dev, (void *)-8192UL, 1024));
 	EXPECT_EQ(-EFAULT, read_into(dev, c.page + 4096, 1024));
-	for (unsigned int n = 1; n < len; n += 5)
+	for (unsigned int n = 1; n < len; n += 5) {
 		EXPECT_EQ(-EFAULT, read_into(dev, c.page + 4096 - n, 1024));
+	}
 	EXPECT_EQ(POLLIN, cf_poll(dev, POLLIN, 0));
 	EXPECT_EQ(fds, count_fds());
 	munmap(c.page, 4096);

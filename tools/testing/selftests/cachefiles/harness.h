@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,6 +101,14 @@ FIXTURE_TEARDOWN(ondemand)
 {
 	cf_server_stop(&self->s);
 	cf_env_exit(&self->e);
+}
+
+/* Room for @nr descriptors in this process. */
+static inline __attribute__((unused)) int room_for_fds(unsigned int nr)
+{
+	struct rlimit lim = { .rlim_cur = nr, .rlim_max = nr };
+
+	return setrlimit(RLIMIT_NOFILE, &lim);
 }
 
 /* Programs use some of these. */

@@ -161,8 +161,9 @@ static void kill_in_copy(struct __test_metadata *_metadata, struct cf_env *e,
 		SKIP(return, "no userfaultfd");
 	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
 	EXPECT_LE(0, cf_reader_kill(&r, 1000));
-	if (!opening)
+	if (!opening) {
 		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(GRACE)));
+	}
 
 	memset(&m, 0, sizeof(m));
 	if (fault) {
@@ -179,8 +180,9 @@ static void kill_in_copy(struct __test_metadata *_metadata, struct cf_env *e,
 		EXPECT_EQ(-EINVAL, cf_copen(e->dev, m.hdr.msg_id, MB));
 		close(cf_open_fd(&m));
 	}
-	while (cf_next(e->dev, &c, BRIEF) > 0)
+	while (cf_next(e->dev, &c, BRIEF) > 0) {
 		EXPECT_EQ(CACHEFILES_OP_CLOSE, c.hdr.opcode);
+	}
 	if (opening) {
 		fd = open_object(e, &o, "file", MB, &m);
 		ASSERT_LE(0, fd);
@@ -242,11 +244,13 @@ TEST_F(ondemand, crowd)
 
 	fd = open_object(e, &o, "file", 16 * MB, &m);
 	ASSERT_LE(0, fd);
-	for (int i = 0; i < NR; i++)
+	for (int i = 0; i < NR; i++) {
 		ASSERT_EQ(0, start_stream(e, &r[i], "file", 1, i * MB, MB));
+	}
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
-	for (int i = 0; i < NR; i++)
+	for (int i = 0; i < NR; i++) {
 		EXPECT_LE(0, cf_reader_kill(&r[i], 1000));
+	}
 	end = cf_now() + cf_ms(GRACE);
 	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
 		poll(NULL, 0, 10);

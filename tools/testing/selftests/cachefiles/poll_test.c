@@ -54,8 +54,9 @@ TEST_F(ondemand, follows_the_queue)
 	ASSERT_EQ(0, cf_reader_wait(&r[0], &res, LONG));
 	fd = cf_open_fd(&o);
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * 8192, 4096));
+	}
 	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
 		ASSERT_EQ(1, agree(e, &m));
@@ -64,8 +65,9 @@ TEST_F(ondemand, follows_the_queue)
 	EXPECT_EQ(0, agree(e, &m));
 
 	/* A READ of an object without descriptor: the reopen is deliverable. */
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+	}
 	close(fd);
 	EXPECT_EQ(0, agree(e, &m));
 	ASSERT_EQ(0, start_read(e, &r[0], "file", 1, 65536, 4096));

@@ -98,8 +98,9 @@ TEST_F(ondemand, partly_there)
 	EXPECT_EQ(0, res.err);
 	EXPECT_EQ(PAGES * 4096, res.n);
 	EXPECT_EQ(-1, res.bad);
-	for (int i = 0; i < PAGES; i++)
+	for (int i = 0; i < PAGES; i++) {
 		EXPECT_TRUE(there[i]);
+	}
 }
 
 /* A completion without data is the daemon's way to fail a READ. */

@@ -92,7 +92,7 @@ struct thief {
 
 static int steal(struct thief *t, int dev)
 {
-	int sv[2];
+	int sv[2], keep[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv))
 		return -errno;
@@ -102,13 +102,16 @@ static int steal(struct thief *t, int dev)
 	if (!t->pid) {
 		char byte;
 
+		/* Not the sockets of other thieves, whose end is their end. */
+		keep[0] = dev < sv[1] ? dev : sv[1];
+		keep[1] = dev < sv[1] ? sv[1] : dev;
+		cf_close_others(keep, 2);
 		if (cf_next(dev, &t->m, LONG) <= 0)
 			_exit(1);
 		if (send(sv[1], &t->m, sizeof(t->m), 0) < 0)
 			_exit(1);
 		if (t->m.hdr.opcode == CACHEFILES_OP_OPEN)
 			cf_send_fd(sv[1], cf_open_fd(&t->m));
-		close(sv[0]);
 		/* Until the other side has enough of us. */
 		if (read(sv[1], &byte, 1))
 			_exit(2);
@@ -255,8 +258,9 @@ TEST_F(rules, order_is_kept)
 	ASSERT_LE(0, fd);
 	for (int i = 0; i < NR; i++) {
 		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * 8192, 4096));
-		if (i < 3)
+		if (i < 3) {
 			ASSERT_EQ(0, steal(&t[i], e->dev));
+		}
 	}
 	for (int i = 0; i < 3; i++)
 		steal_end(&t[i]);
@@ -285,8 +289,9 @@ TEST_F(rules, repeated)
 	struct cf_msg m;
 	uint32_t id = 0;
 
-	for (int i = 0; i < 10; i++)
+	for (int i = 0; i < 10; i++) {
 		EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
+	}
 	ASSERT_EQ(0, start_stat(e, &r, "file"));
 	for (int i = 0; i < 5; i++) {
 		ASSERT_EQ(0, steal(&t, e->dev));

@@ -364,8 +364,11 @@ long cf_tree_count(const char *dir, int (*fn)(const char *path, void *arg), void
 
 /* --- readers --- */
 
+/* Returns when the child has let go of all descriptors it inherited. */
 static int child_start(struct cf_reader *r, int out[2])
 {
+	char ready = 0;
+
 	if (pipe2(out, O_CLOEXEC))
 		return -errno;
 	r->pid = fork();
@@ -377,10 +380,14 @@ static int child_start(struct cf_reader *r, int out[2])
 	if (!r->pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		cf_close_others(&out[1], 1);
+		if (write(out[1], &ready, 1) != 1)
+			_exit(1);
 		return 0;
 	}
 	close(out[1]);
 	r->pipe = out[0];
+	if (read(r->pipe, &ready, 1) != 1)
+		return -EPIPE;
 	r->pidfd = cf_pidfd(r->pid);
 	return r->pidfd < 0 ? r->pidfd : 1;
 }

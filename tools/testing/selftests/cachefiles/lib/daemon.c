@@ -384,7 +384,7 @@ static void answer_open(struct cf_server *s, struct cf_msg *m,
 
 	cf_key(m, key);
 	for (int i = 0; h && i < s->nr_files; i++) {
-		if (strcmp(s->files[i].key, key))
+		if (strcmp(s->files[i].key, key) && !s->any_key)
 			continue;
 		h->fd = cf_open_fd(m);
 		h->file = i;
@@ -392,6 +392,7 @@ static void answer_open(struct cf_server *s, struct cf_msg *m,
 			s->stats->reopened++;
 		s->seen[i] = true;
 		answer = s->files[i].error ? -s->files[i].error : (long long)s->files[i].size;
+		break;
 	}
 	if (r && r->action == CF_ERROR)
 		answer = -r->arg;

@@ -114,7 +114,10 @@ enum cf_action {
 	CF_PARTIAL,			/* fill only @arg bytes, then complete */
 };
 
-/* "Do @action at point @point of the @nth message (from 0; -1: every) of kind @op." */
+/*
+ * "Do @action at point @point of the @nth message (from 0; -1: every) of kind
+ * @op."  At CF_WAITING the kind is not known yet: @nth counts all messages.
+ */
 struct cf_rule {
 	unsigned int	op;
 	int		nth;
@@ -139,6 +142,7 @@ struct cf_held {
 struct cf_server {
 	int		dev;
 	int		delay_ms;	/* before each answer to a READ */
+	bool		any_key;	/* unknown keys are like the first file */
 	int		stop[2];	/* pipe: closing it ends the loop */
 	int		nr_files, nr_rules;
 	struct cf_file	files[CF_MAX_FILES];

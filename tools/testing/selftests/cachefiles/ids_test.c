@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * An answer is taken only for a request of its own kind and object that was
+ * delivered and is not answered yet; any other id is refused without effect.
+ */
+#include "harness.h"
+
+struct two {
+	struct cf_msg	oa, ob, ra, rb, pending;
+	struct cf_reader a, b, q, p;
+	int		fa, fb;
+};
+
+/* Two objects with a READ sent for each, an OPEN sent, and a READ undelivered. */
+static int set_up(struct cf_env *e, struct two *t)
+{
+	int ret;
+
+	t->fa = open_object(e, &t->a, "a", MB, &t->oa);
+	t->fb = open_object(e, &t->b, "b", MB, &t->ob);
+	if (t->fa < 0 || t->fb < 0)
+		return -EIO;
+	ret = start_read(e, &t->a, "a", 1, 0, 4096);
+	if (!ret)
+		ret = cf_expect(e->dev, &t->ra, CACHEFILES_OP_READ, LONG);
+	if (!ret)
+		ret = start_read(e, &t->b, "b", 2, 0, 4096);
+	if (!ret)
+		ret = cf_expect(e->dev, &t->rb, CACHEFILES_OP_READ, LONG);
+	if (!ret)
+		ret = start_stat(e, &t->p, "c");
+	if (!ret)
+		ret = cf_expect(e->dev, &t->pending, CACHEFILES_OP_OPEN, LONG);
+	if (!ret)
+		ret = start_read(e, &t->q, "a", 1, 65536, 4096);
+	if (!ret)
+		ret = cf_poll(e->dev, POLLIN, cf_ms(LONG)) == POLLIN ? 0 : -ETIMEDOUT;
+	return ret;
+}
+
+TEST_F(ondemand, matrix)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct two t = { 0 };
+	struct cf_msg m;
+	int fc;
+
+	ASSERT_EQ(0, set_up(e, &t));
+	fc = cf_open_fd(&t.pending);
+
+	/* copen of READs, of what is answered, of what never was. */
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, t.ra.hdr.msg_id, MB));
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, t.ra.hdr.msg_id, -EIO));
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, t.oa.hdr.msg_id, MB));
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, t.ob.hdr.msg_id, -EIO));
+
+	/* Completion through another object's fd, of OPENs, of the answered. */
+	EXPECT_EQ(-EINVAL, cf_cread(t.fa, t.rb.hdr.msg_id));
+	EXPECT_EQ(-EINVAL, cf_cread(t.fb, t.ra.hdr.msg_id));
+	EXPECT_EQ(-EINVAL, cf_cread(fc, t.ra.hdr.msg_id));
+	EXPECT_EQ(-EINVAL, cf_cread(fc, t.pending.hdr.msg_id));
+	EXPECT_EQ(-EINVAL, cf_cread(t.fa, t.pending.hdr.msg_id));
+	EXPECT_EQ(-EINVAL, cf_cread(t.fa, t.oa.hdr.msg_id));
+
+	/* Any id but the right ones: undelivered, future, absurd. */
+	for (uint32_t id = 0; id < 64; id++) {
+		if (id != t.ra.hdr.msg_id) {
+			EXPECT_EQ(-EINVAL, cf_cread(t.fa, id)) {
+				TH_LOG("id %u", id);
+			}
+		}
+		if (id != t.pending.hdr.msg_id) {
+			EXPECT_EQ(-EINVAL, cf_copen(e->dev, id, 1)) {
+				TH_LOG("id %u", id);
+			}
+		}
+	}
+	EXPECT_EQ(-EINVAL, cf_cread(t.fa, 0x7fffffff));
+	EXPECT_EQ(-EINVAL, cf_cread(t.fa, 0xffffffff));
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, 0xffffffff, 1));
+
+	/* None of this woke or failed anybody. */
+	EXPECT_EQ(0, cf_reader_done(&t.a));
+	EXPECT_EQ(0, cf_reader_done(&t.b));
+	EXPECT_EQ(0, cf_reader_done(&t.p));
+	EXPECT_EQ(0, cf_reader_done(&t.q));
+	EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, 0));
+
+	/* And all are served in the end, each once. */
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(65536, cf_rd(&m)->off);
+	ASSERT_EQ(0, serve_read(&m, t.fa, 1, MB));
+	ASSERT_EQ(0, serve_read(&t.ra, t.fa, 1, MB));
+	ASSERT_EQ(0, serve_read(&t.rb, t.fb, 2, MB));
+	ASSERT_EQ(0, cf_copen(e->dev, t.pending.hdr.msg_id, 5));
+	EXPECT_EQ(-EINVAL, cf_cread(t.fa, m.hdr.msg_id));
+	EXPECT_EQ(-EINVAL, cf_cread(t.fa, t.ra.hdr.msg_id));
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, t.pending.hdr.msg_id, 5));
+	ASSERT_EQ(0, cf_reader_wait(&t.a, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+	ASSERT_EQ(0, cf_reader_wait(&t.b, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+	ASSERT_EQ(0, cf_reader_wait(&t.q, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+	ASSERT_EQ(0, cf_reader_wait(&t.p, &res, LONG));
+	EXPECT_EQ(5, res.n);
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* Ids and object ids are not used again while anybody could mean the old one. */
+TEST_F(ondemand, never_twice)
+{
+	struct cf_env *e = &self->e;
+	uint32_t objects[60], ids[60];
+	struct cf_reader r;
+	struct cf_msg m;
+	char name[32];
+
+	for (int i = 0; i < 60; i++) {
+		int fd;
+
+		snprintf(name, sizeof(name), "f%d", i);
+		fd = open_object(e, &r, name, 1, &m);
+		ASSERT_LE(0, fd);
+		close(fd);
+		objects[i] = m.hdr.object_id;
+		ids[i] = m.hdr.msg_id;
+		for (int j = 0; j < i; j++) {
+			ASSERT_NE(objects[j], objects[i]);
+			ASSERT_NE(ids[j], ids[i]);
+		}
+	}
+}
+
+/* A stale fd of an earlier opening of the same object answers nothing. */
+TEST_F(ondemand, earlier_opening)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg first, m;
+	struct cf_result res;
+	struct cf_reader r;
+	int old, fd;
+
+	old = open_object(e, &r, "file", MB, &first);
+	ASSERT_LE(0, old);
+	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(-EINVAL, cf_cread(old, m.hdr.msg_id));
+	EXPECT_EQ(-ENOBUFS, cf_fill(old, 9, 0, 4096, MB));
+	close(old);
+	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* Two caches: an id of one means nothing to the other. */
+TEST_F(ondemand, other_cache)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	char dir[160];
+	struct cf_msg m;
+	int dev = cf_device();
+
+	ASSERT_LE(0, dev);
+	snprintf(dir, sizeof(dir), "%s-other", e->dir);
+	ASSERT_EQ(0, mkdir(dir, 0700));
+	ASSERT_EQ(0, cf_bind(dev, dir, "other"));
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_EQ(1, cf_idle(dev));
+	EXPECT_EQ(-EINVAL, cf_copen(dev, m.hdr.msg_id, 1));
+	EXPECT_EQ(0, cf_cmd(dev, "restore"));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 1));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	close(dev);
+}
+
+TEST_HARNESS_MAIN

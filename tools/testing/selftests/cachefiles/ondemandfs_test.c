@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ondemandfs is an ordinary read-only file system whose files are what the
+ * daemon says they are.
+ */
+#include "harness.h"
+
+#include <dirent.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/vfs.h>
+
+TEST_F(ondemand, mount_options)
+{
+	static const struct {
+		const char	*opts;
+		int		err;
+	} o[] = {
+		{ "uid=5,gid=6,mode=0640",	0 },
+		{ "mode=640",			0 },
+		{ "uid=x",			EINVAL },
+		{ "mode=9",			EINVAL },
+		{ "nonsense",			EINVAL },
+		{ "nonsense=1",			EINVAL },
+		{ "cache=nothere",		ENXIO },
+	};
+	struct cf_env *e = &self->e;
+	char opts[200], volume[96], where[160];
+	struct cf_reader r;
+	struct cf_msg m;
+	struct stat st;
+
+	snprintf(where, sizeof(where), "%s-options", e->mnt);
+	ASSERT_EQ(0, mkdir(where, 0755));
+	for (size_t i = 0; i < sizeof(o) / sizeof(o[0]); i++) {
+		int ret;
+
+		snprintf(volume, sizeof(volume), "%s-%zu", e->volume, i);
+		if (strstr(o[i].opts, "cache="))
+			snprintf(opts, sizeof(opts), "%s", o[i].opts);
+		else
+			snprintf(opts, sizeof(opts), "cache=%s,%s", e->tag, o[i].opts);
+		ret = cf_mount_od(volume, where, opts);
+		EXPECT_EQ(-o[i].err, ret) {
+			TH_LOG("options \"%s\"", opts);
+		}
+		if (!ret && !i) {
+			struct cf_env other = *e;
+
+			strcat(other.mnt, "-options");
+			ASSERT_LE(0, open_object(&other, &r, "file", 10, &m));
+			snprintf(opts, sizeof(opts), "%s/file", where);
+			ASSERT_EQ(0, stat(opts, &st));
+			EXPECT_EQ(5, st.st_uid);
+			EXPECT_EQ(6, st.st_gid);
+			EXPECT_EQ(S_IFREG | 0640, st.st_mode);
+		}
+		if (!ret) {
+			EXPECT_LE(0, cf_umount(where, 0, PROMPT));
+		}
+	}
+	rmdir(where);
+}
+
+TEST_F(ondemand, volume_names)
+{
+	struct cf_env *e = &self->e;
+	char opts[96], longname[300], where[160];
+
+	snprintf(where, sizeof(where), "%s-names", e->mnt);
+	ASSERT_EQ(0, mkdir(where, 0755));
+	snprintf(opts, sizeof(opts), "cache=%s", e->tag);
+	EXPECT_EQ(-EINVAL, cf_mount_od("a/b", where, opts));
+	EXPECT_EQ(-EINVAL, cf_mount_od("", where, opts));
+	memset(longname, 'v', sizeof(longname));
+	longname[255] = '\0';
+	EXPECT_EQ(-EINVAL, cf_mount_od(longname, where, opts));
+	rmdir(where);
+}
+
+TEST_F(device, no_cache)
+{
+	struct cf_env *e = &self->e;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	EXPECT_EQ(-ENXIO, cf_env_mount(e));
+}
+
+/* The same volume mounted twice is one file system. */
+TEST_F(ondemand, mounted_twice)
+{
+	struct cf_env *e = &self->e;
+	struct stat a, b;
+	char where[160], path[200], opts[96];
+	struct cf_reader r;
+	struct cf_msg m;
+
+	ASSERT_LE(0, open_object(e, &r, "file", 10, &m));
+	snprintf(where, sizeof(where), "%s-twice", e->mnt);
+	ASSERT_EQ(0, mkdir(where, 0755));
+	snprintf(opts, sizeof(opts), "cache=%s", e->tag);
+	ASSERT_EQ(0, cf_mount_od(e->volume, where, opts));
+	snprintf(path, sizeof(path), "%s/file", where);
+	EXPECT_EQ(0, stat(path, &a));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	EXPECT_EQ(0, stat(path, &b));
+	EXPECT_EQ(a.st_dev, b.st_dev);
+	EXPECT_EQ(a.st_ino, b.st_ino);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_LE(0, cf_umount(where, 0, PROMPT));
+	rmdir(where);
+}
+
+TEST_F(ondemand, read_only)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	char path[160], other[160];
+	struct cf_msg m;
+
+	ASSERT_LE(0, open_object(e, &r, "file", 10, &m));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	snprintf(other, sizeof(other), "%s/other", e->mnt);
+	EXPECT_EQ(-1, open(path, O_RDWR));
+	EXPECT_EQ(EROFS, errno);
+	EXPECT_EQ(-1, truncate(path, 0));
+	EXPECT_EQ(EROFS, errno);
+	EXPECT_EQ(-1, unlink(path));
+	EXPECT_EQ(EROFS, errno);
+	EXPECT_EQ(-1, chmod(path, 0));
+	EXPECT_EQ(EROFS, errno);
+	EXPECT_EQ(-1, mount(NULL, e->mnt, NULL, MS_REMOUNT, NULL));
+	EXPECT_EQ(0, cf_idle(e->dev) - 1);
+}
+
+TEST_F(ondemand, attributes)
+{
+	struct cf_env *e = &self->e;
+	struct statfs sfs;
+	struct cf_reader r;
+	struct cf_msg m;
+	char path[400];
+	struct stat st;
+
+	ASSERT_LE(0, open_object(e, &r, "file", 10000, &m));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	ASSERT_EQ(0, stat(path, &st));
+	EXPECT_EQ(10000, st.st_size);
+	EXPECT_EQ(S_IFREG | 0444, st.st_mode);
+	EXPECT_EQ(1, st.st_nlink);
+	EXPECT_EQ(4096, st.st_blksize);
+	ASSERT_EQ(0, stat(e->mnt, &st));
+	EXPECT_EQ(S_IFDIR | 0555, st.st_mode);
+	ASSERT_EQ(0, statfs(e->mnt, &sfs));
+	EXPECT_EQ(255, sfs.f_namelen);
+	EXPECT_EQ(4096, sfs.f_bsize);
+	snprintf(path, sizeof(path), "%s/%0256d", e->mnt, 0);
+	EXPECT_EQ(-1, stat(path, &st));
+	EXPECT_EQ(ENAMETOOLONG, errno);
+}
+
+/* The directory lists what is open now. */
+TEST_F(ondemand, directory)
+{
+	struct cf_env *e = &self->e;
+	bool seen[20] = { false };
+	int dots = 0, other = 0;
+	struct dirent *de;
+	struct cf_reader r;
+	struct cf_msg m;
+	char name[16];
+	DIR *d;
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ASSERT_LE(0, open_object(e, &r, name, i, &m));
+	}
+	d = opendir(e->mnt);
+	ASSERT_NE(NULL, d);
+	while ((de = readdir(d))) {
+		if (de->d_name[0] == '.') {
+			dots++;
+		} else if (de->d_name[0] == 'f' && atoi(de->d_name + 1) < 20) {
+			EXPECT_FALSE(seen[atoi(de->d_name + 1)]);
+			seen[atoi(de->d_name + 1)] = true;
+		} else {
+			other++;
+		}
+	}
+	closedir(d);
+	EXPECT_EQ(2, dots);
+	EXPECT_EQ(0, other);
+	for (int i = 0; i < 20; i++) {
+		EXPECT_TRUE(seen[i]);
+	}
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+TEST_F(ondemand, ways_to_read)
+{
+	struct cf_env *e = &self->e;
+	enum { SIZE = 300000 };
+	static unsigned char buf[SIZE + 4096] __attribute__((aligned(4096)));
+	char path[160];
+	int fd, out, p[2];
+	ssize_t n, got = 0;
+	void *map;
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", SIZE, 4));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+
+	/* Through a pipe. */
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	while ((n = splice(fd, NULL, p[1], NULL, 65536, 0)) > 0) {
+		for (ssize_t k; n > 0; n -= k, got += k) {
+			k = read(p[0], buf + got, n);
+			ASSERT_LT(0, k);
+		}
+	}
+	EXPECT_EQ(SIZE, got);
+	EXPECT_EQ(-1, cf_differs(4, 0, buf, SIZE));
+
+	/* From file to file. */
+	out = memfd_create("out", MFD_CLOEXEC);
+	ASSERT_LE(0, out);
+	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
+	got = 0;
+	while ((n = sendfile(out, fd, NULL, SIZE)) > 0)
+		got += n;
+	EXPECT_EQ(SIZE, got);
+	memset(buf, 0, sizeof(buf));
+	EXPECT_EQ(SIZE, pread(out, buf, SIZE, 0));
+	EXPECT_EQ(-1, cf_differs(4, 0, buf, SIZE));
+
+	/* Mapped, with zeros behind the end. */
+	map = mmap(NULL, SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(-1, cf_differs(4, 0, map, SIZE));
+	for (int i = SIZE; i < (SIZE + 4095) / 4096 * 4096; i++) {
+		ASSERT_EQ(0, ((unsigned char *)map)[i]);
+	}
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	munmap(map, SIZE);
+	close(fd);
+
+	/* Without the page cache, as far as the caller is concerned. */
+	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	memset(buf, 0, sizeof(buf));
+	EXPECT_EQ(SIZE, read(fd, buf, SIZE + 4096));
+	EXPECT_EQ(-1, cf_differs(4, 0, buf, SIZE));
+	EXPECT_EQ(0, read(fd, buf, 4096));
+	close(fd);
+}
+
+/* A file that is open while its name is dropped is the same file when asked again. */
+TEST_F(ondemand, dropped_name)
+{
+	struct cf_env *e = &self->e;
+	struct stat a, b;
+	char path[160];
+	int fd;
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 10000, 4));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, fstat(fd, &a));
+	for (int i = 0; i < 5; i++) {
+		int drop = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+		ASSERT_EQ(1, write(drop, "3", 1));
+		close(drop);
+		ASSERT_EQ(0, stat(path, &b));
+		EXPECT_EQ(a.st_ino, b.st_ino);
+	}
+	EXPECT_EQ(1, self->s.stats->opens);
+	close(fd);
+}
+
+/* Files that nobody uses go under memory pressure, and come again. */
+TEST_F(ondemand, evicted)
+{
+	struct cf_env *e = &self->e;
+	char path[160];
+	struct stat st;
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 10000, 4));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	for (int i = 0; i < 20; i++) {
+		int drop = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+		ASSERT_EQ(0, stat(path, &st));
+		EXPECT_EQ(10000, st.st_size);
+		EXPECT_EQ(10000, read_here(e, "file", 4, 0, 20000));
+		ASSERT_EQ(1, write(drop, "3", 1));
+		close(drop);
+	}
+	EXPECT_EQ(0, self->s.stats->refused);
+	EXPECT_EQ(0, self->s.stats->odd);
+}
+
+/* An EROFS image in a cached file, mounted straight from it. */
+TEST_F(ondemand, erofs)
+{
+	static char image[1 << 20], got[1 << 16], want[1 << 16];
+	static const char *const files[] = { "cache.c", "daemon.c", "daemon.h" };
+	struct cf_env *e = &self->e;
+	char where[160], path[300];
+	struct cf_reader r;
+	struct cf_msg m;
+	int file, fd, n;
+
+	file = open("erofs.img", O_RDONLY | O_CLOEXEC);
+	n = file < 0 ? 0 : (int)read(file, image, sizeof(image));
+	if (n <= 0)
+		SKIP(return, "no erofs.img (mkfs.erofs at build time)");
+	close(file);
+	if (!cf_have_fs("erofs"))
+		SKIP(return, "no erofs");
+	snprintf(where, sizeof(where), "%s-erofs", e->mnt);
+	ASSERT_EQ(0, mkdir(where, 0755));
+	fd = open_object(e, &r, "image", n, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ((n + 4095) / 4096 * 4096,
+		  pwrite(fd, image, (n + 4095) / 4096 * 4096, 0));
+	snprintf(path, sizeof(path), "%s/image", e->mnt);
+	if (mount(path, where, "erofs", MS_RDONLY, NULL)) {
+		if (errno == ENOTBLK)
+			SKIP(return, "no CONFIG_EROFS_FS_BACKED_BY_FILE");
+		ASSERT_EQ(0, errno);
+	}
+	for (int i = 0; i < 3; i++) {
+		int a, b;
+
+		snprintf(path, sizeof(path), "%s/%s", where, files[i]);
+		a = cf_read_file(path, got, sizeof(got));
+		EXPECT_LT(0, a);
+		snprintf(path, sizeof(path), "lib/%s", files[i]);
+		b = cf_read_file(path, want, sizeof(want));
+		if (b > 0) {
+			EXPECT_EQ(b, a);
+			EXPECT_EQ(0, memcmp(got, want, b));
+		}
+	}
+	EXPECT_LE(0, cf_umount(where, 0, PROMPT));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	rmdir(where);
+}
+
+TEST_HARNESS_MAIN

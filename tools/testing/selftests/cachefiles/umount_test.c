@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * With a daemon that holds the device and never answers, whoever is killed is
+ * gone, and every unmount is done, within two seconds.
+ */
+#include "harness.h"
+
+#define READERS	8
+
+static void take_all(struct cf_env *e)
+{
+	struct cf_msg m;
+
+	while (cf_next(e->dev, &m, BRIEF) > 0)
+		;
+}
+
+static void kill_and_umount(struct __test_metadata *_metadata, struct cf_env *e,
+			    bool deliver)
+{
+	struct cf_reader r[READERS], o;
+	struct cf_msg m;
+	int ret;
+
+	ASSERT_LE(0, open_object(e, &o, "file", 64 * MB, &m));
+	for (int i = 0; i < READERS; i++) {
+		ASSERT_EQ(0, start_stream(e, &r[i], "file", 1, i * 8 * MB, 8 * MB));
+	}
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	if (deliver)
+		take_all(e);
+	else
+		cf_poll(r[0].pipe, POLLIN, BRIEF);
+	for (int i = 0; i < READERS; i++)
+		kill(r[i].pid, SIGKILL);
+	for (int i = 0; i < READERS; i++) {
+		EXPECT_LE(0, cf_reader_kill(&r[i], 1000));
+	}
+	ret = cf_env_umount(e, PROMPT);
+	EXPECT_LE(0, ret) {
+		TH_LOG("unmount: %d", ret);
+	}
+}
+
+TEST_F(ondemand, readers_killed_requests_queued)
+{
+	kill_and_umount(_metadata, &self->e, false);
+}
+
+TEST_F(ondemand, readers_killed_requests_sent)
+{
+	kill_and_umount(_metadata, &self->e, true);
+}
+
+/* The same with the object's descriptor closed, so that it waits for a reopen. */
+TEST_F(ondemand, readers_killed_while_reopening)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r, o;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &o, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_stream(e, &r, "file", 1, 0, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+TEST_F(ondemand, lookup_killed)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r[READERS];
+	struct cf_msg m;
+	char name[16];
+
+	for (int i = 0; i < READERS; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ASSERT_EQ(0, start_stat(e, &r[i], name));
+		if (i % 2) {
+			ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+		}
+	}
+	for (int i = 0; i < READERS; i++) {
+		EXPECT_LE(0, cf_reader_kill(&r[i], PROMPT));
+	}
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* Live readers: the mount is busy; forced, they get an error and it goes. */
+TEST_F(ondemand, forced)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r, o;
+	struct cf_result res;
+	struct cf_msg m;
+
+	ASSERT_LE(0, open_object(e, &o, "file", MB, &m));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(-EBUSY, cf_umount(e->mnt, 0, PROMPT));
+	EXPECT_EQ(0, cf_reader_done(&r));
+	for (int i = 0; i < 20 && !cf_reader_done(&r); i++) {
+		cf_umount(e->mnt, MNT_FORCE, PROMPT);
+		cf_poll(r.pipe, POLLIN, 100);
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_NE(0, res.err);
+	e->mounted = cf_umount(e->mnt, MNT_FORCE, PROMPT) == -EBUSY;
+	if (e->mounted) {
+		EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	}
+}
+
+/* Detached at once; what is left of it goes with the last reader. */
+TEST_F(ondemand, lazy)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r, o;
+	struct cf_msg m;
+
+	ASSERT_LE(0, open_object(e, &o, "file", MB, &m));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_LE(0, cf_umount(e->mnt, MNT_DETACH, PROMPT));
+	e->mounted = false;
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
+	EXPECT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
+}
+
+struct mount_args {
+	char	image[160];
+	char	where[160];
+};
+
+static int mount_erofs(void *arg)
+{
+	struct mount_args *a = arg;
+
+	return mount(a->image, a->where, "erofs", MS_RDONLY, NULL) ? errno : 0;
+}
+
+static void mount_killed(struct __test_metadata *_metadata, struct cf_env *e,
+			 bool open_answered, bool deliver)
+{
+	struct mount_args a;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	if (!cf_have_fs("erofs"))
+		SKIP(return, "no erofs");
+	snprintf(a.image, sizeof(a.image), "%s/image", e->mnt);
+	snprintf(a.where, sizeof(a.where), "%s-erofs", e->mnt);
+	ASSERT_EQ(0, mkdir(a.where, 0755));
+	if (open_answered) {
+		ASSERT_LE(0, open_object(e, &r, "image", MB, &m));
+	}
+	ASSERT_EQ(0, cf_child(&r, mount_erofs, &a));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	if (deliver) {
+		ASSERT_LT(0, cf_next(e->dev, &m, LONG));
+		EXPECT_EQ(open_answered ? CACHEFILES_OP_READ : CACHEFILES_OP_OPEN,
+			  m.hdr.opcode);
+	}
+	EXPECT_EQ(0, cf_reader_done(&r));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	rmdir(a.where);
+}
+
+TEST_F(ondemand, mount_killed_open_queued)
+{
+	mount_killed(_metadata, &self->e, false, false);
+}
+
+TEST_F(ondemand, mount_killed_open_sent)
+{
+	mount_killed(_metadata, &self->e, false, true);
+}
+
+TEST_F(ondemand, mount_killed_read_queued)
+{
+	mount_killed(_metadata, &self->e, true, false);
+}
+
+TEST_F(ondemand, mount_killed_read_sent)
+{
+	mount_killed(_metadata, &self->e, true, true);
+}
+
+/* The daemon itself mounts, and is killed with the request unanswered. */
+static int daemon_that_mounts(void *arg)
+{
+	mount_erofs(arg);
+	return 0;
+}
+
+TEST_F(ondemand, mounting_daemon_killed)
+{
+	struct cf_env *e = &self->e;
+	struct mount_args a;
+	struct cf_reader r;
+
+	if (!cf_have_fs("erofs"))
+		SKIP(return, "no erofs");
+	snprintf(a.image, sizeof(a.image), "%s/image", e->mnt);
+	snprintf(a.where, sizeof(a.where), "%s-erofs", e->mnt);
+	ASSERT_EQ(0, mkdir(a.where, 0755));
+	ASSERT_EQ(0, cf_child(&r, daemon_that_mounts, &a));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	/* Ours was the last descriptor of the device: the mount(2) gets its error. */
+	close(e->dev);
+	e->dev = -1;
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	rmdir(a.where);
+}
+
+TEST_HARNESS_MAIN
