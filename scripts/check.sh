@@ -272,7 +272,10 @@ kselftest() {
 	}
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(
 		find build/selftests -name '*_test' -printf '%f\n' | sort)
-	[ "$kernel" = stock ] || scale=10
+	# Slow tests, lifecycle_test above all, are for the fast kernel.
+	local slow=1
+	[ "$kernel" = stock ] || { scale=10 && slow=; }
+	slow=${CF_SLOW-$slow}
 
 	# A machine that dies takes its test along, not the ones behind it.
 	left=("${programs[@]}")
@@ -284,7 +287,7 @@ kselftest() {
 		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$kernel" --mem 3072 \
 			--timeout $((1500 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles -- \
-			env CF_TIME_SCALE=$scale ${CF_SLOW:+CF_SLOW=1} run-kselftests \
+			env CF_TIME_SCALE=$scale ${slow:+CF_SLOW=1} run-kselftests \
 			/job/cachefiles "${left[@]}" \
 			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?
 		touch "$logs/ended.new"
