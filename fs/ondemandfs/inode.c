@@ -87,7 +87,7 @@ static int ondemandfs_reopen(struct inode *inode)
 	int error;
 
 	fscache_use_cookie(cookie, false);
-	error = ondemandfs_wait_open(cookie);
+	error = ondemandfs_wait_open(cookie, false);
 	if (!error && cookie->object_size != i_size_read(inode))
 		error = -ESTALE;
 	fscache_unuse_cookie(cookie, NULL, NULL);
@@ -208,7 +208,7 @@ static int ondemandfs_open_cookie(struct inode *inode)
 	if (error < 0)
 		return error;
 
-	error = ondemandfs_wait_open(oi->cookie);
+	error = ondemandfs_wait_open(oi->cookie, true);
 	if (error)
 		return error;
 	if (oi->cookie->object_size < 0 ||

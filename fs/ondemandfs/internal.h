@@ -115,7 +115,7 @@ void ondemandfs_abort(struct ondemandfs_sb *sbi);
 /* netfs.c */
 extern const struct address_space_operations ondemandfs_aops;
 void ondemandfs_netfs_init(struct ondemandfs_inode *oi);
-int ondemandfs_wait_open(struct fscache_cookie *cookie);
+int ondemandfs_wait_open(struct fscache_cookie *cookie, bool alone);
 void ondemandfs_end_reads(struct fscache_cookie *cookie);
 void ondemandfs_drain(struct inode *inode);
 

@@ -5,6 +5,7 @@
 #include <linux/fscache.h>
 #include <linux/netfs.h>
 #include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/sizes.h>
 #include <linux/uio.h>
 #include "internal.h"
@@ -37,15 +38,18 @@ static void ondemandfs_end_reads_of(struct netfs_cache_resources *cres)
 /**
  * ondemandfs_wait_open - wait until the daemon has opened a file
  * @cookie: cookie of the file, in use
+ * @alone: nobody can be reading the file yet
  *
  * To the cache, a read of nothing is over when the file is open, or refused.
  * After success @cookie->object_size is the size of the file.
  *
- * Context: may sleep; waits killably for the daemon.
+ * Context: may sleep; waits killably for the daemon. A task that is killed ends
+ * the wait by itself if it is alone; else the cache does it for it, less than a
+ * second later and without touching the reads of others.
  * Return: 0; the error the daemon gave; -EINTR for a task being killed; -EIO if
  * the cache is dead, or the wait was ended by ondemandfs_end_reads().
  */
-int ondemandfs_wait_open(struct fscache_cookie *cookie)
+int ondemandfs_wait_open(struct fscache_cookie *cookie, bool alone)
 {
 	struct netfs_cache_resources cres = {};
 	struct ondemandfs_barrier barrier;
@@ -62,9 +66,11 @@ int ondemandfs_wait_open(struct fscache_cookie *cookie)
 	iov_iter_kvec(&iter, ITER_DEST, NULL, 0, 0);
 	fscache_read(&cres, 0, &iter, NETFS_READ_HOLE_IGNORE,
 		     ondemandfs_barrier_done, &barrier);
-	error = wait_for_completion_killable(&barrier.done);
+	/* The daemon may be frozen first: then it takes until it is thawed. */
+	error = wait_for_completion_state(&barrier.done, TASK_KILLABLE | TASK_FREEZABLE);
 	if (error) {
-		ondemandfs_end_reads_of(&cres);
+		if (alone)
+			ondemandfs_end_reads_of(&cres);
 		wait_for_completion(&barrier.done);
 		error = -EINTR;
 	} else {

@@ -95,7 +95,7 @@ static int ondemandfs_acquire_volume(struct ondemandfs_sb *sbi, struct fs_contex
 		fscache_relinquish_volume(volume, NULL, false);
 		errorfc(fc, "volume %s: no cache is bound%s%s", sbi->key,
 			tag ? " as " : "", sbi->tag);
-		return -ENXIO;
+		return -ENOTCONN;
 	}
 	sbi->volume = volume;
 	return 0;

@@ -22,7 +22,7 @@ TEST_F(ondemand, mount_options)
 		{ "mode=9",			EINVAL },
 		{ "nonsense",			EINVAL },
 		{ "nonsense=1",			EINVAL },
-		{ "cache=nothere",		ENXIO },
+		{ "cache=nothere",		ENOTCONN },
 	};
 	struct cf_env *e = &self->e;
 	char opts[200], volume[96], where[160];
@@ -84,7 +84,7 @@ TEST_F(device, no_cache)
 
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
-	EXPECT_EQ(-ENXIO, cf_env_mount(e));
+	EXPECT_EQ(-ENOTCONN, cf_env_mount(e));
 }
 
 /* The same volume mounted twice is one file system. */
