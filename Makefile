@@ -17,7 +17,8 @@ BUILD		?= build/$(release)
 options	:= CACHEFILES=m CACHEFILES_ONDEMAND=$(ONDEMAND) CACHEFILES_DEBUG=$(DEBUG) \
 	   CACHEFILES_ERROR_INJECTION=$(ERROR_INJECTION) ONDEMANDFS=m
 kbuild	= $(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) \
-	  $(patsubst %=n,%=,$(addprefix CONFIG_,$(options)))
+	  $(patsubst %=n,%=,$(addprefix CONFIG_,$(options))) \
+	  $(if $(wildcard $(KDIR)/Module.symvers),,KBUILD_MODPOST_WARN=1)
 probes	:= $(wildcard compat/probe/*)
 
 modules: $(BUILD)/generated/compat-config.h

@@ -7,7 +7,7 @@
 # kernel in a virtual machine; debug: the same on the debug kernel, which is built when
 # it is not there. all: static and vm. Prints one line for each check or test program,
 # what failed in full, and at the end "N passed, N failed, N skipped". Logs are kept in
-# build/check.
+# build/check. KERNEL=DIR also compiles against that kernel tree.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -86,6 +86,14 @@ check_no_ondemand() {
 	build check-no-ondemand W=1 ONDEMAND=n
 	nm build/check-no-ondemand/fs/cachefiles/cachefiles.ko | grep -iE 'ondemand|_od_|copen' |
 		grep -v prepare_ondemand_read || :
+}
+
+# Against a tree of build-kernel.sh prepare nothing can be linked, but compiled.
+check_other_kernel() {
+	rm -rf build/check-other
+	make -s -j "$jobs" KDIR="$KERNEL" BUILD=build/check-other W=1 DEBUG=y ERROR_INJECTION=y \
+		>"$logs/make-other.log" 2>&1 || echo "make failed"
+	grep -E '(warning|error):|\*\*\*' "$logs/make-other.log" || :
 }
 
 check_install() {
@@ -183,6 +191,7 @@ static_checks() {
 	git status --porcelain >"$logs/status-before"
 	check "build, W=1" check_build
 	check "build without on-demand mode" check_no_ondemand
+	[ -z "${KERNEL:-}" ] || check "build against $KERNEL, W=1" check_other_kernel
 	check "modules_install" check_install
 	check "sparse, C=2" check_sparse
 	check "checkpatch --strict" check_checkpatch
