@@ -151,6 +151,26 @@ check_kernel_doc() {
 		xargs "$tools/scripts/kernel-doc" -none -Wall -Werror 2>&1 | grep -v ': no structured comments found' || :
 }
 
+# As "make htmldocs" in a kernel tree does it, with its extensions.
+check_docs() {
+	local dir=$logs/docs
+
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	cp -r Documentation "$dir/src"
+	printf 'Documents\n=========\n\n.. toctree::\n   :glob:\n\n   **\n' >"$dir/src/index.rst"
+	cat >"$dir/conf.py" <<-END
+		import sys
+		sys.path.insert(0, "$tools/Documentation/sphinx")
+		extensions = ["kerneldoc", "rstFlatTable", "kernel_include", "kfigure", "automarkup"]
+		kerneldoc_bin = "$tools/scripts/kernel-doc"
+		kerneldoc_srctree = "$top"
+		highlight_language = "none"
+	END
+	srctree=$top sphinx-build -q -n -c "$dir" -b html "$dir/src" "$dir/html" 2>&1 |
+		grep -v "dot(1) not found" || :
+}
+
 check_shell() {
 	files 'scripts/*' '.ci/run' "$kselftests/*.sh" | while read -r file; do
 		case $(head -c 60 "$file") in
@@ -197,6 +217,7 @@ static_checks() {
 	check "checkpatch --strict" check_checkpatch
 	check "coccinelle" check_coccinelle
 	check "kernel-doc" check_kernel_doc
+	check "documentation" check_docs
 	check "shellcheck" check_shell
 	check "no version conditionals" check_versions
 	check "no markers, no BUG()" check_markers

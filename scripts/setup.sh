@@ -16,7 +16,7 @@ declare -A packages=(
 	[build]="gcc gcc-12 libc6-dev make bc kmod xz-utils zstd libelf1 libssl3 pahole git"
 	[vm]="qemu-system-x86 busybox-static cpio kmod binutils xz-utils zstd e2fsprogs xfsprogs
 		erofs-utils dmsetup mount util-linux"
-	[check]="sparse coccinelle shellcheck perl python3 git"
+	[check]="sparse coccinelle shellcheck perl python3 python3-sphinx git"
 	[bench]="libfuse3-dev fuse3 pkg-config python3"
 	[debug]="flex bison libelf-dev libssl-dev bc cpio rsync"
 )
@@ -133,12 +133,13 @@ source_tarball() {
 kernel_tools() {
 	local tarball tmp=$cache/source.new.$$
 
-	[ ! -e "$cache/source/scripts/checkpatch.pl" ] || return 0
+	[ ! -e "$cache/source/Documentation/sphinx" ] || return 0
 	tarball=$(source_tarball)
 	rm -rf "$tmp" "$cache/source"
 	mkdir -p "$tmp"
-	say "unpacking checkpatch, coccinelle scripts and kselftest headers"
+	say "unpacking checkpatch, documentation tools, coccinelle scripts and kselftest headers"
 	tar -xf "$tarball" -C "$tmp" --strip-components=1 --wildcards --no-anchored \
+		"linux-source-$series/Documentation/sphinx" \
 		"linux-source-$series/scripts/checkpatch.pl" \
 		"linux-source-$series/scripts/spelling.txt" \
 		"linux-source-$series/scripts/const_structs.checkpatch" \
