@@ -18,10 +18,6 @@
 #include "lib/daemon.h"
 #include "lib/stall.h"
 
-#ifndef CF_FSTYPE
-#define CF_FSTYPE	"ext4"
-#endif
-
 /* Long enough for anything that is going to happen, on any machine. */
 #define LONG		10000
 /* How long something that must not happen is watched for. */
@@ -34,9 +30,17 @@
 
 static int world;
 
+/* The cache's own file system; $CF_FSTYPE may say xfs. */
+static inline const char *backing_fs(void)
+{
+	const char *s = getenv("CF_FSTYPE");
+
+	return s ? s : "ext4";
+}
+
 static __attribute__((constructor)) void world_up(void)
 {
-	world = cf_world_init(CF_FSTYPE);
+	world = cf_world_init(backing_fs());
 }
 
 static __attribute__((destructor)) void world_down(void)

@@ -131,7 +131,10 @@ TEST_F(ondemand, copen_size_grammar)
 		{ "-4096",		EINVAL,	EINVAL, 0 },
 		{ "-9223372036854775808", EINVAL, EINVAL, 0 },
 		{ "-9223372036854775809", ERANGE, ERANGE, 0 },
-		{ "-4095",		0,	4095, 0 },
+		/* Not an errno that user space could know: EIO in its place. */
+		{ "-4095",		0,	EIO, 0 },
+		{ "-512",		0,	EIO, 0 },
+		{ "-511",		0,	511, 0 },
 		{ "-1",			0,	EPERM, 0 },
 		{ "010",		0,	0, 8 },
 		{ "0x10",		0,	0, 16 },

@@ -193,7 +193,7 @@ TEST_F(device, dead)
 	struct cf_msg m, rd;
 	int fd;
 
-	if (strcmp(CF_FSTYPE, "ext4"))
+	if (!cf_have_fs("ext4"))
 		SKIP(return, "needs ext4 to break");
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
