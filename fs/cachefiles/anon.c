@@ -31,14 +31,23 @@ struct cachefiles_chunk {
 	struct bio_vec	bvec[CACHEFILES_CHUNK_PAGES];
 };
 
+static void cachefiles_anon_end_fill(struct cachefiles_ondemand *od, struct cachefiles_fill *fill)
+{
+	if (fill) {
+		guard(spinlock)(&od->queue->lock);
+		list_del(&fill->link);
+	}
+}
+
 /*
- * Take hold of the object behind a descriptor for an access to its backing file.
+ * Take hold of the object behind a descriptor for an access to its backing file,
+ * and announce the access if it is a write.
  *
  * Return: 0, with a reference on *@object and on *@file; -EIO if the cache is
  * dead, -ENOBUFS if the object is not open through this descriptor.
  */
-static int cachefiles_anon_enter(struct cachefiles_anon *anon, struct cachefiles_object **object,
-				 struct file **file)
+static int cachefiles_anon_enter(struct cachefiles_anon *anon, struct cachefiles_fill *fill,
+				 struct cachefiles_object **object, struct file **file)
 {
 	struct cachefiles_ondemand *od = anon->od;
 
@@ -49,17 +58,24 @@ static int cachefiles_anon_enter(struct cachefiles_anon *anon, struct cachefiles
 			return -ENOBUFS;
 		*object = od->object;
 		cachefiles_object_get(*object);
+		if (fill) {
+			od->fill_starts++;
+			list_add(&fill->link, &od->fills);
+		}
 	}
 	*file = cachefiles_object_get_file(*object);
 	if (!*file) {
+		cachefiles_anon_end_fill(od, fill);
 		cachefiles_object_put(*object);
 		return -ENOBUFS;
 	}
 	return 0;
 }
 
-static void cachefiles_anon_leave(struct cachefiles_object *object, struct file *file)
+static void cachefiles_anon_leave(struct cachefiles_anon *anon, struct cachefiles_fill *fill,
+				  struct cachefiles_object *object, struct file *file)
 {
+	cachefiles_anon_end_fill(anon->od, fill);
 	fput(file);
 	cachefiles_object_put(object);
 }
@@ -181,17 +197,18 @@ static ssize_t cachefiles_chunk_take(struct cachefiles_chunk *chunk,
 static ssize_t cachefiles_chunk_write(struct cachefiles_anon *anon,
 				      struct cachefiles_chunk *chunk, loff_t pos)
 {
+	struct cachefiles_fill fill = { .pos = pos, .end = pos + chunk->len };
 	struct cachefiles_object *object;
 	struct iov_iter iter;
 	struct file *file;
 	ssize_t ret;
 
 	iov_iter_bvec(&iter, ITER_SOURCE, chunk->bvec, chunk->nr, chunk->len);
-	ret = cachefiles_anon_enter(anon, &object, &file);
+	ret = cachefiles_anon_enter(anon, &fill, &object, &file);
 	if (ret)
 		return ret;
 	ret = cachefiles_io_write(object, file, pos, &iter);
-	cachefiles_anon_leave(object, file);
+	cachefiles_anon_leave(anon, &fill, object, file);
 	return ret;
 }
 
@@ -245,7 +262,7 @@ static loff_t cachefiles_anon_llseek(struct file *filp, loff_t offset, int whenc
 	struct file *file;
 	loff_t ret;
 
-	ret = cachefiles_anon_enter(anon, &object, &file);
+	ret = cachefiles_anon_enter(anon, NULL, &object, &file);
 	if (ret)
 		return ret;
 	if (whence == SEEK_DATA || whence == SEEK_HOLE) {
@@ -256,7 +273,7 @@ static loff_t cachefiles_anon_llseek(struct file *filp, loff_t offset, int whenc
 		ret = generic_file_llseek_size(filp, offset, whence, OFFSET_MAX,
 					       object->cookie->object_size);
 	}
-	cachefiles_anon_leave(object, file);
+	cachefiles_anon_leave(anon, NULL, object, file);
 	return ret;
 }
 

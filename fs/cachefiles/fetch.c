@@ -24,11 +24,13 @@ static struct kmem_cache *cachefiles_io_cache;
 enum {
 	CACHEFILES_LOOK_AGAIN = 1,	/* look at the backing file again */
 	CACHEFILES_LOOK_LATER,		/* it waits for its object to be opened */
+	CACHEFILES_LOOK_FETCH,		/* what is there does not count yet */
 };
 
 /* What a look at the backing file starts from. */
 struct cachefiles_look {
-	u32	fills;
+	u32	fetches;
+	u32	fill_starts;
 	loff_t	end;
 };
 
@@ -108,6 +110,7 @@ static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
 {
 	struct cachefiles_io *io = container_of(iocb, struct cachefiles_io, iocb);
 
+	cachefiles_io_end_read(io->reading);
 	fput(iocb->ki_filp);
 	if (ret == io->len)
 		ret = 0;
@@ -118,17 +121,47 @@ static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
 	cachefiles_io_complete(io, ret);
 }
 
-/* Read a piece that is present.  Consumes @file. */
+static void cachefiles_fetch_work(struct work_struct *work);
+
+/* Go on with @io in a task that nobody kills. */
+static void cachefiles_fetch_defer(struct cachefiles_io *io)
+{
+	INIT_WORK(&io->work, cachefiles_fetch_work);
+	queue_work(cachefiles_ondemand_wq, &io->work);
+}
+
+/*
+ * Is this a task that is being killed and reads for another one?  What it does
+ * for that one may be cut short, and must not be.
+ */
+static bool cachefiles_io_has_dying_helper(const struct cachefiles_io *io)
+{
+	return fatal_signal_pending(current) && task_pid(current) != io->task;
+}
+
+/*
+ * Read a piece that is present, between cachefiles_io_begin_read() and
+ * cachefiles_io_end_read().  Consumes @file.
+ */
 static void cachefiles_io_start(struct cachefiles_io *io, struct file *file)
 {
+	struct iov_iter whole = io->iter;
 	int ret;
 
 	io->iocb.ki_filp = file;
 	io->iocb.ki_pos = io->pos;
 	io->iocb.ki_complete = cachefiles_io_backing_done;
 	ret = cachefiles_io_read(file, &io->iocb, &io->iter);
-	if (ret != -EIOCBQUEUED)
-		cachefiles_io_backing_done(&io->iocb, ret);
+	if (ret == -EIOCBQUEUED)
+		return;
+	if (ret != io->len && cachefiles_io_has_dying_helper(io)) {
+		io->iter = whole;
+		cachefiles_io_end_read(io->reading);
+		fput(file);
+		cachefiles_fetch_defer(io);
+		return;
+	}
+	cachefiles_io_backing_done(&io->iocb, ret);
 }
 
 /*
@@ -226,7 +259,7 @@ static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
 	if (od->state == CACHEFILES_OD_CLOSED && !cachefiles_failover_reopens(od))
 		return -EIO;
 	/* Somebody's READ was answered since we looked: it may have been ours. */
-	if (od->fills != look->fills)
+	if (od->fetches != look->fetches)
 		return CACHEFILES_LOOK_AGAIN;
 
 	other = cachefiles_fetch_overlap_locked(od, io);
@@ -286,7 +319,8 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 	if (od->state == CACHEFILES_OD_DROPPING)
 		return -EIO;
 	if (od->attached) {
-		look->fills = od->fills;
+		look->fetches = od->fetches;
+		look->fill_starts = od->fill_starts;
 		look->end = round_up(od->size, CACHEFILES_GRANULE);
 		return 0;
 	}
@@ -300,6 +334,27 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 	cachefiles_queue_update(od);
 	cachefiles_queue_wake(od->queue);
 	return CACHEFILES_LOOK_LATER;
+}
+
+/*
+ * Data were found in all of @io.  They count if no write was going on there at
+ * any time since @look was taken.
+ */
+static int cachefiles_fetch_begin_read(struct cachefiles_io *io,
+				       const struct cachefiles_look *look)
+{
+	struct cachefiles_ondemand *od = io->req.od;
+	const struct cachefiles_fill *fill;
+
+	guard(spinlock)(&od->queue->lock);
+	if (od->fill_starts != look->fill_starts)
+		return CACHEFILES_LOOK_AGAIN;
+	list_for_each_entry(fill, &od->fills, link) {
+		if (fill->pos < io->pos + (loff_t)io->len && fill->end > io->pos)
+			return CACHEFILES_LOOK_FETCH;
+	}
+	io->reading = cachefiles_io_begin_read();
+	return 0;
 }
 
 /* Nothing is behind the end of the object: that part reads as zeros. */
@@ -360,12 +415,16 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	ret = min3(data, hole, (loff_t)0);
 	if (!ret && hole > io->pos) {
 		ret = cachefiles_io_cut(io, hole, todo);
+		if (!ret)
+			ret = cachefiles_fetch_begin_read(io, look);
 		if (!ret) {
 			cachefiles_io_start(io, file);
 			return 0;
 		}
 	}
 	fput(file);
+	if (ret == CACHEFILES_LOOK_FETCH)
+		return cachefiles_fetch_hole(io, hole, look, todo);
 	if (ret)
 		return ret;
 	if (io->fetched) {
@@ -393,6 +452,7 @@ static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *to
 		cachefiles_io_complete(io, ret);
 }
 
+/* Consumes @io: it is completed, or on its way to be. */
 static void cachefiles_fetch_run(struct cachefiles_io *io)
 {
 	LIST_HEAD(todo);
@@ -404,11 +464,17 @@ static void cachefiles_fetch_run(struct cachefiles_io *io)
 	}
 }
 
+static void cachefiles_fetch_work(struct work_struct *work)
+{
+	cachefiles_fetch_run(container_of(work, struct cachefiles_io, work));
+}
+
 /**
  * cachefiles_fetch_continue - Carry on a read that the protocol has let go of
  * @io: The read: DONE, or IDLE if what it waited for is over.  Consumed.
  *
- * Context: process, no lock held.  Calls back into the netfs.
+ * Context: process, no lock held.  Calls back into the netfs, or has a worker do
+ * it if the calling task is being killed.
  */
 void cachefiles_fetch_continue(struct cachefiles_io *io)
 {
@@ -420,7 +486,10 @@ void cachefiles_fetch_continue(struct cachefiles_io *io)
 	}
 	/* A READ that was answered has to have brought something. */
 	io->fetched = ended;
-	cachefiles_fetch_run(io);
+	if (cachefiles_io_has_dying_helper(io))
+		cachefiles_fetch_defer(io);
+	else
+		cachefiles_fetch_run(io);
 }
 
 /**

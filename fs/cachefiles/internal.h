@@ -306,6 +306,9 @@ void cachefiles_netfs_terminated(netfs_io_terminated_t term_func, void *priv, ss
  */
 loff_t cachefiles_io_next_data(struct file *file, loff_t pos, loff_t end);
 loff_t cachefiles_io_next_hole(struct file *file, loff_t pos, loff_t end);
+int cachefiles_io_begin_read(void);
+void cachefiles_io_end_read(int token);
+void cachefiles_io_wait_for_reads(void);
 int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *iter);
 
 /*

@@ -5,6 +5,7 @@
 #include <linux/ioprio.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
+#include <linux/srcu.h>
 #include <linux/uio.h>
 #include "internal.h"
 #include "vfs.h"
@@ -55,6 +56,45 @@ loff_t cachefiles_io_next_hole(struct file *file, loff_t pos, loff_t end)
 	else
 		hole = size;
 	return clamp(hole, pos, end);
+}
+
+/*
+ * Spans every read from the look that found data present to the completion, so
+ * that whoever has to take data away can wait until nobody relies on them.
+ */
+DEFINE_STATIC_SRCU(cachefiles_reads);
+
+/**
+ * cachefiles_io_begin_read - Begin to rely on data being present
+ *
+ * Context: any that may be followed by cachefiles_io_end_read(), also under a
+ * spinlock.
+ * Return: what to pass to cachefiles_io_end_read().
+ */
+int cachefiles_io_begin_read(void)
+{
+	return srcu_down_read(&cachefiles_reads);
+}
+
+/**
+ * cachefiles_io_end_read - The data have been read
+ * @token: What cachefiles_io_begin_read() has returned.
+ *
+ * Context: any.
+ */
+void cachefiles_io_end_read(int token)
+{
+	srcu_up_read(&cachefiles_reads, token);
+}
+
+/**
+ * cachefiles_io_wait_for_reads - Wait for reads that have begun
+ *
+ * Context: process, may sleep for the backing file systems.
+ */
+void cachefiles_io_wait_for_reads(void)
+{
+	synchronize_srcu(&cachefiles_reads);
 }
 
 /**

@@ -10,7 +10,9 @@
 
 /*
  * What could not be written has to be a hole again: part of it may have been
- * allocated already, and would count as data.
+ * allocated already, and would count as data.  Part of it may also have been
+ * there before: reads of that have to end first, and no other may begin, which
+ * is the caller's duty.
  */
 static void cachefiles_io_unwrite(struct cachefiles_object *object, struct file *file,
 				  loff_t pos, loff_t end)
@@ -18,7 +20,7 @@ static void cachefiles_io_unwrite(struct cachefiles_object *object, struct file 
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	int ret = 0;
 
-	pos = round_down(pos, CACHEFILES_GRANULE);
+	cachefiles_io_wait_for_reads();
 	with_cache_creds(cache)
 		ret = cachefiles_vfs_fallocate(file,
 					       FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -52,7 +54,8 @@ static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_
  * @from: What to write, in kernel memory; its length is a multiple of
  *	CACHEFILES_GRANULE.
  *
- * What is not written, according to the result, is missing afterwards.
+ * What is not written, according to the result, is missing afterwards.  Until it
+ * returns, nobody may take the range for present.
  *
  * Context: process, may sleep for the backing file system.
  * Return: bytes written, a multiple of CACHEFILES_GRANULE, or an error: -ENOBUFS

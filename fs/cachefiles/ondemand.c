@@ -89,6 +89,7 @@ static struct cachefiles_ondemand *cachefiles_od_alloc(struct cachefiles_object 
 	refcount_set(&od->ref, 1);
 	od->debug_id = object->debug_id;
 	od->object = object;
+	INIT_LIST_HEAD(&od->fills);
 	INIT_LIST_HEAD(&od->queued);
 	INIT_LIST_HEAD(&od->sent);
 	INIT_LIST_HEAD(&od->blocked);

@@ -37,7 +37,8 @@
  *	QUEUED		To be delivered.
  *	COPYING		A daemon thread is copying it to its buffer.
  *	SENT		Delivered; can be answered.
- *	ATTACHING	An OPEN whose copen is being carried out.
+ *	ATTACHING	An OPEN whose copen is being carried out.  Back to SENT if
+ *			the task that does it is killed meanwhile.
  *	DONE		Finished.  Exactly one caller moves a request here.
  *
  * Locking
@@ -163,7 +164,9 @@ struct cachefiles_req {
  * @wanted: An OPEN is wanted though no read waits for it (Q).
  * @reaping: @reaper is armed (Q).
  * @untold: Why the first OPEN failed, if nobody was there to be told (Q).
- * @fills: Counts finished READs, to notice one between look and lock (Q).
+ * @fetches: Counts finished READs, to notice one between look and lock (Q).
+ * @fill_starts: Counts fills, likewise (Q).
+ * @fills: Writes of the daemon that are going on (Q).
  * @cancels: Counts cancellations; a read that began before one is ended (Q).
  * @size: What copen said, in bytes (Q).
  * @anon: The current descriptor, or NULL; borrowed (Q).
@@ -192,8 +195,10 @@ struct cachefiles_ondemand {
 	bool				wanted;
 	bool				reaping;
 	int				untold;
-	u32				fills;
+	u32				fetches;
+	u32				fill_starts;
 	u32				cancels;
+	struct list_head		fills;
 	loff_t				size;
 	struct cachefiles_anon		*anon;
 	struct cachefiles_req		open;
@@ -221,12 +226,14 @@ struct cachefiles_ondemand {
  * @cancels: od->cancels when the read began (I).
  * @doomed: @task was seen dying (Q).
  * @fetched: A READ for the start of the piece has been answered.
+ * @reading: What cachefiles_io_begin_read() returned.
  * @node: In od->fetching (Q).
  * @followers: Pieces that wait for this READ (Q).
  * @pos: First byte, a multiple of CACHEFILES_GRANULE.
  * @len: Bytes; 0 in a barrier, which waits for the object to be open.
  * @iter: Where the data go.
  * @iocb: The read from the backing file.
+ * @work: Goes on with it where no signal does any harm.
  * @pending: First piece: number of pieces not complete (A).
  * @error: First piece: the first error met.
  * @total: First piece: bytes wanted in all (I).
@@ -243,12 +250,16 @@ struct cachefiles_io {
 	u32				cancels;
 	bool				doomed;
 	bool				fetched;
+	int				reading;
 	struct rb_node			node;
 	struct list_head		followers;
 	loff_t				pos;
 	size_t				len;
 	struct iov_iter			iter;
-	struct kiocb			iocb;
+	union {
+		struct kiocb		iocb;
+		struct work_struct	work;
+	};
 
 	atomic_t			pending;
 	int				error;
@@ -256,6 +267,21 @@ struct cachefiles_io {
 	unsigned int			inval_counter;
 	netfs_io_terminated_t		term_func;
 	void				*term_priv;
+};
+
+/**
+ * struct cachefiles_fill - A write of the daemon that is going on
+ * @link: In od->fills (Q).
+ * @pos: First byte.
+ * @end: Behind the last byte.
+ *
+ * Until it is over, what it writes is not data: what the backing file says about
+ * the range may be taken back if the write fails.
+ */
+struct cachefiles_fill {
+	struct list_head	link;
+	loff_t			pos;
+	loff_t			end;
 };
 
 /**

@@ -9,6 +9,7 @@
 #include <linux/cachefiles.h>
 #include <linux/err.h>
 #include <linux/kstrtox.h>
+#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include "ondemand.h"
 #include "trace.h"
@@ -83,7 +84,6 @@ static int cachefiles_copen_accept(struct cachefiles_queue *queue,
 		cachefiles_copen_failed_locked(od, error ?: copen->size, done);
 		return error;
 	}
-	xa_erase(&queue->reqs, req->id);
 	cachefiles_req_set_state(req, CACHEFILES_REQ_ATTACHING);
 	cachefiles_od_get(od);
 	*found = od;
@@ -113,6 +113,11 @@ static int cachefiles_copen_settle(struct cachefiles_ondemand *od, loff_t size, 
 	/* The object went, or the cache died, and has ended the OPEN. */
 	if (od->open.state != CACHEFILES_REQ_ATTACHING)
 		return -EIO;
+	/* It is the daemon that is being killed: somebody else can answer. */
+	if (error && fatal_signal_pending(current)) {
+		cachefiles_req_set_state(&od->open, CACHEFILES_REQ_SENT);
+		return error;
+	}
 	if (error) {
 		cachefiles_copen_failed_locked(od, error, done);
 		return error;

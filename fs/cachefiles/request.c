@@ -18,7 +18,7 @@ static const u8 cachefiles_req_moves[CACHEFILES_REQ_NR_STATES] = {
 	[CACHEFILES_REQ_QUEUED]		= TO(COPYING) | TO(DONE),
 	[CACHEFILES_REQ_COPYING]	= TO(QUEUED) | TO(SENT) | TO(DONE),
 	[CACHEFILES_REQ_SENT]		= TO(QUEUED) | TO(ATTACHING) | TO(DONE),
-	[CACHEFILES_REQ_ATTACHING]	= TO(DONE),
+	[CACHEFILES_REQ_ATTACHING]	= TO(SENT) | TO(DONE),
 	[CACHEFILES_REQ_DONE]		= TO(IDLE),
 };
 
@@ -56,7 +56,7 @@ static bool cachefiles_req_has_id(const struct cachefiles_req *req)
 {
 	return req->opcode != CACHEFILES_OP_CLOSE &&
 	       (req->state == CACHEFILES_REQ_QUEUED || req->state == CACHEFILES_REQ_COPYING ||
-		req->state == CACHEFILES_REQ_SENT);
+		req->state == CACHEFILES_REQ_SENT || req->state == CACHEFILES_REQ_ATTACHING);
 }
 
 /**
@@ -129,7 +129,7 @@ bool cachefiles_req_finish_locked(struct cachefiles_req *req, int error, struct 
 			cachefiles_fetch_unlink_locked(cachefiles_req_io(req));
 			cachefiles_req_end_followers_locked(cachefiles_req_io(req), error, done);
 			if (!error)
-				od->fills++;
+				od->fetches++;
 		}
 	}
 	cachefiles_req_set_state(req, CACHEFILES_REQ_DONE);
