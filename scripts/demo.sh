@@ -109,7 +109,7 @@ rm "$work/disk/image/demo" "$work/disk/list".*
 
 # A READ is for about 128 KiB. Some are delivered again after each kill, so that there
 # are more of them than the image has data for, and the daemon dies more often than this.
-every=$((image / 131072 / (kills + kills / 2)))
+every=$((image / 131072 / (2 * kills)))
 [ $every -gt 0 ] || every=1
 # Busybox's xargs prefers busybox's sha256sum.
 status=0
