@@ -147,7 +147,7 @@ static int cachefiles_cache_check_root(const struct path *path)
 	    !(inode->i_opflags & IOP_XATTR) || !sb->s_op->statfs || !sb->s_op->sync_fs ||
 	    sb->s_blocksize > PAGE_SIZE)
 		return -EOPNOTSUPP;
-	if (sb_rdonly(sb))
+	if (sb_rdonly(sb) || __mnt_is_readonly(path->mnt))
 		return -EROFS;
 	return 0;
 }

@@ -126,7 +126,6 @@ struct cachefiles_credit {
  * @files: Limits in inodes.
  * @blocks: Limits in blocks of @bsize bytes.
  * @bsize: Block size that the backing file system reports (I after bind).
- * @bytes_writing: Bytes being written that the file system may not count yet (A).
  * @credit: What may be allocated before the file system is asked again (S).
  * @culling: Space is short; the daemon should cull (S).
  * @released_files: Files closed since the daemon asked last (A).
@@ -163,7 +162,6 @@ struct cachefiles_cache {
 	struct cachefiles_limits	files;
 	struct cachefiles_limits	blocks;
 	unsigned int			bsize;
-	atomic64_t			bytes_writing;
 	struct cachefiles_credit	credit;
 	bool				culling;
 	atomic_t			released_files;

@@ -95,16 +95,25 @@ static struct file *cachefiles_object_take_file(struct cachefiles_object *object
 	return file;
 }
 
+/*
+ * Make a backing file as long as its object, in whole granules.  If it ends within
+ * one, what would be added to that one would count as data: it is given up.
+ */
 static int cachefiles_object_set_backing_size(struct cachefiles_object *object,
 					      struct file *file)
 {
 	loff_t size = round_up(object->cookie->object_size, CACHEFILES_GRANULE);
+	loff_t old = i_size_read(file_inode(file));
 	int ret = 0;
 
-	if (i_size_read(file_inode(file)) == size)
+	if (old == size)
 		return 0;
-	with_cache_creds(cachefiles_object_cache(object))
-		ret = cachefiles_vfs_truncate(file, size);
+	with_cache_creds(cachefiles_object_cache(object)) {
+		if (old < size && !IS_ALIGNED(old, CACHEFILES_GRANULE))
+			ret = cachefiles_vfs_truncate(file, round_down(old, CACHEFILES_GRANULE));
+		if (!ret)
+			ret = cachefiles_vfs_truncate(file, size);
+	}
 	if (ret == -EIO)
 		cachefiles_cache_io_error(cachefiles_object_cache(object), "truncate", ret);
 	return ret;

@@ -167,7 +167,7 @@ static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int fil
 	if (ret)
 		return ret;
 
-	blocks = DIV_ROUND_UP_ULL(bytes + atomic64_read(&cache->bytes_writing), cache->bsize);
+	blocks = DIV_ROUND_UP_ULL(bytes, cache->bsize);
 	scoped_guard(spinlock, &cache->space_lock) {
 		was_culling = cache->culling;
 		ret = cachefiles_space_judge_locked(cache,
