@@ -58,10 +58,8 @@ static int cachefiles_anon_enter(struct cachefiles_anon *anon, struct cachefiles
 			return -ENOBUFS;
 		*object = od->object;
 		cachefiles_object_get(*object);
-		if (fill) {
-			od->fill_starts++;
+		if (fill)
 			list_add(&fill->link, &od->fills);
-		}
 	}
 	*file = cachefiles_object_get_file(*object);
 	if (!*file) {

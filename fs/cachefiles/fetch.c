@@ -30,7 +30,6 @@ enum {
 /* What a look at the backing file starts from. */
 struct cachefiles_look {
 	u32	fetches;
-	u32	fill_starts;
 	loff_t	end;
 };
 
@@ -320,7 +319,6 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 		return -EIO;
 	if (od->attached) {
 		look->fetches = od->fetches;
-		look->fill_starts = od->fill_starts;
 		look->end = round_up(od->size, CACHEFILES_GRANULE);
 		return 0;
 	}
@@ -329,6 +327,7 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 	if (od->untold)
 		return xchg(&od->untold, 0);
 	cachefiles_fetch_arm_reaper_locked(od);
+	od->awaited = true;
 	cachefiles_req_set_state(&io->req, CACHEFILES_REQ_BLOCKED);
 	list_add_tail(&io->req.link, &od->blocked);
 	cachefiles_queue_update(od);
@@ -337,24 +336,20 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 }
 
 /*
- * Data were found in all of @io.  They count if no write was going on there at
- * any time since @look was taken.
+ * Data were found in @io, after cachefiles_io_begin_read().  Do they count, or are
+ * they being written?
  */
-static int cachefiles_fetch_begin_read(struct cachefiles_io *io,
-				       const struct cachefiles_look *look)
+static bool cachefiles_fetch_is_being_filled(const struct cachefiles_io *io)
 {
 	struct cachefiles_ondemand *od = io->req.od;
 	const struct cachefiles_fill *fill;
 
 	guard(spinlock)(&od->queue->lock);
-	if (od->fill_starts != look->fill_starts)
-		return CACHEFILES_LOOK_AGAIN;
 	list_for_each_entry(fill, &od->fills, link) {
 		if (fill->pos < io->pos + (loff_t)io->len && fill->end > io->pos)
-			return CACHEFILES_LOOK_FETCH;
+			return true;
 	}
-	io->reading = cachefiles_io_begin_read();
-	return 0;
+	return false;
 }
 
 /* Nothing is behind the end of the object: that part reads as zeros. */
@@ -408,6 +403,7 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	if (!file)
 		return -EIO;
 
+	io->reading = cachefiles_io_begin_read();
 	end = io->pos + (loff_t)io->len;
 	/* Ask first what is likely: a hole, or data if they were just fetched. */
 	data = io->fetched ? io->pos : cachefiles_io_next_data(file, io->pos, end);
@@ -415,13 +411,14 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	ret = min3(data, hole, (loff_t)0);
 	if (!ret && hole > io->pos) {
 		ret = cachefiles_io_cut(io, hole, todo);
-		if (!ret)
-			ret = cachefiles_fetch_begin_read(io, look);
+		if (!ret && cachefiles_fetch_is_being_filled(io))
+			ret = CACHEFILES_LOOK_FETCH;
 		if (!ret) {
 			cachefiles_io_start(io, file);
 			return 0;
 		}
 	}
+	cachefiles_io_end_read(io->reading);
 	fput(file);
 	if (ret == CACHEFILES_LOOK_FETCH)
 		return cachefiles_fetch_hole(io, hole, look, todo);

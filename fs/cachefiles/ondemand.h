@@ -163,9 +163,9 @@ struct cachefiles_req {
  * @attached: copen has succeeded once, @size is valid (Q, never cleared).
  * @wanted: An OPEN is wanted though no read waits for it (Q).
  * @reaping: @reaper is armed (Q).
+ * @awaited: A read has waited for the OPEN (Q).
  * @untold: Why the first OPEN failed, if nobody was there to be told (Q).
  * @fetches: Counts finished READs, to notice one between look and lock (Q).
- * @fill_starts: Counts fills, likewise (Q).
  * @fills: Writes of the daemon that are going on (Q).
  * @cancels: Counts cancellations; a read that began before one is ended (Q).
  * @size: What copen said, in bytes (Q).
@@ -194,9 +194,9 @@ struct cachefiles_ondemand {
 	bool				attached;
 	bool				wanted;
 	bool				reaping;
+	bool				awaited;
 	int				untold;
 	u32				fetches;
-	u32				fill_starts;
 	u32				cancels;
 	struct list_head		fills;
 	loff_t				size;
@@ -276,7 +276,9 @@ struct cachefiles_io {
  * @end: Behind the last byte.
  *
  * Until it is over, what it writes is not data: what the backing file says about
- * the range may be taken back if the write fails.
+ * the range may be taken back if the write fails.  That happens only after the
+ * reads have ended that began before, so a read that begins, looks, and finds no
+ * fill in its way can rely on what it saw.
  */
 struct cachefiles_fill {
 	struct list_head	link;

@@ -201,6 +201,7 @@ static int cachefiles_queue_arm_open(struct cachefiles_ondemand *od)
 		cachefiles_req_set_state(&od->open, CACHEFILES_REQ_IDLE);
 	od->open.id = id;
 	od->wanted = false;
+	od->awaited = !list_empty(&od->blocked);
 	cachefiles_req_set_state(&od->open, CACHEFILES_REQ_QUEUED);
 	cachefiles_od_set_state(od, od->attached ? CACHEFILES_OD_REOPENING :
 						   CACHEFILES_OD_OPENING);

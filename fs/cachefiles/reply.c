@@ -44,7 +44,7 @@ static void cachefiles_copen_failed_locked(struct cachefiles_ondemand *od, int e
 {
 	lockdep_assert_held(&od->queue->lock);
 	/* The refusal may come before the first read that wants to know. */
-	if (!od->attached && list_empty(&od->blocked))
+	if (!od->attached && !od->awaited)
 		od->untold = error;
 	cachefiles_req_finish_locked(&od->open, error, done);
 	od->anon = NULL;
