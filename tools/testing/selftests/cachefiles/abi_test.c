@@ -49,40 +49,40 @@ TEST_F(device, operations)
 }
 
 struct framing {
-	const char	*bytes;
-	size_t		len;
+	const char	*text;
 	int		err;
+	size_t		more;		/* bytes behind its end, that one included */
 };
-
-#define RAW(s)	s, sizeof(s) - 1
 
 TEST_F(device, framing)
 {
 	static const struct framing f[] = {
-		{ RAW(""),			EOPNOTSUPP },
-		{ RAW("\n"),			EINVAL },
-		{ RAW("\ndebug 0"),		EINVAL },
-		{ RAW(" debug 0"),		EOPNOTSUPP },
-		{ RAW("\tdebug 0"),		EOPNOTSUPP },
-		{ RAW("debug 0\0"),		EINVAL },
-		{ RAW("debug\0 0"),		EINVAL },
-		{ RAW("debug 0\n\0"),		EINVAL },
-		{ RAW("debug 0\nanything"),	0 },
-		{ RAW("debug 0\n"),		0 },
-		{ RAW("debug\t0"),		0 },
-		{ RAW("debug \t\v\f\r 0"),	0 },
-		{ RAW("debug"),			0 },
-		{ RAW("debug "),		0 },
-		{ RAW("debu"),			EOPNOTSUPP },
-		{ RAW("debugs 0"),		EOPNOTSUPP },
-		{ RAW("Debug 0"),		EOPNOTSUPP },
-		{ RAW("unknown"),		EOPNOTSUPP },
-		{ RAW("nocull"),		0 },
+		{ "",				EOPNOTSUPP },
+		{ "\n",			EINVAL },
+		{ "\ndebug 0",			EINVAL },
+		{ " debug 0",			EOPNOTSUPP },
+		{ "\tdebug 0",			EOPNOTSUPP },
+		{ "debug 0",			EINVAL, 1 },
+		{ "debug\0 0",			EINVAL, 3 },
+		{ "debug 0\n",			EINVAL, 1 },
+		{ "debug 0\nanything",		0 },
+		{ "debug 0\n",			0 },
+		{ "debug\t0",			0 },
+		{ "debug \t\v\f\r 0",		0 },
+		{ "debug",			0 },
+		{ "debug ",			0 },
+		{ "debu",			EOPNOTSUPP },
+		{ "debugs 0",			EOPNOTSUPP },
+		{ "Debug 0",			EOPNOTSUPP },
+		{ "unknown",			EOPNOTSUPP },
+		{ "nocull",			0 },
 	};
 
-	for (size_t i = 0; i < sizeof(f) / sizeof(f[0]); i++) {
-		EXPECT_EQ(-f[i].err, cf_write_raw(self->e.dev, f[i].bytes, f[i].len)) {
-			TH_LOG("write of \"%s\" (%zu bytes)", f[i].bytes, f[i].len);
+	for (size_t i = 0; i < ARRAY_SIZE(f); i++) {
+		size_t len = strlen(f[i].text) + f[i].more;
+
+		EXPECT_EQ(-f[i].err, cf_write_raw(self->e.dev, f[i].text, len)) {
+			TH_LOG("write of \"%s\" (%zu bytes)", f[i].text, len);
 		}
 	}
 }
@@ -151,7 +151,7 @@ TEST_F(device, commands_before_bind)
 		{ "restore",		EOPNOTSUPP },
 	};
 
-	run_table(_metadata, self->e.dev, c, sizeof(c) / sizeof(c[0]));
+	run_table(_metadata, self->e.dev, c, ARRAY_SIZE(c));
 }
 
 /* Defaults are 7, 5 and 1; each value is held against its neighbours. */
@@ -190,7 +190,7 @@ TEST_F(device, limits)
 		{ "fcull 1%",			0 },
 	};
 
-	run_table(_metadata, self->e.dev, c, sizeof(c) / sizeof(c[0]));
+	run_table(_metadata, self->e.dev, c, ARRAY_SIZE(c));
 }
 
 TEST_F(cache, commands_after_bind)
@@ -218,7 +218,7 @@ TEST_F(cache, commands_after_bind)
 		{ "unknown",			EOPNOTSUPP },
 	};
 
-	run_table(_metadata, self->e.dev, c, sizeof(c) / sizeof(c[0]));
+	run_table(_metadata, self->e.dev, c, ARRAY_SIZE(c));
 	EXPECT_EQ(1, cf_idle(self->e.dev));
 }
 

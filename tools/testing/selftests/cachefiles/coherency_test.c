@@ -10,7 +10,7 @@
 #define SIZE	(256 * KB + 100)
 
 /* Open, read all of it with this process as the daemon: READs it took. */
-static int fetch(struct cf_env *e, const char *name, uint64_t seed, uint64_t size)
+static int fetch(struct cf_env *e, const char *name, __u64 seed, __u64 size)
 {
 	struct cf_msg o, m;
 	struct cf_result res;
@@ -41,7 +41,7 @@ static int fetch(struct cf_env *e, const char *name, uint64_t seed, uint64_t siz
 		return ret;
 	if (res.err)
 		return -res.err;
-	if (res.bad >= 0 || res.n != (int64_t)size)
+	if (res.bad >= 0 || res.n != (__s64)size)
 		return -EBADMSG;
 	return reads;
 }
@@ -202,12 +202,12 @@ TEST_F(ondemand, spoilt)
 		spoil_lengthen,
 	};
 	struct cf_env *e = &self->e;
-	uint64_t seed = 1;
+	__u64 seed = 1;
 	char dir[160];
 
 	snprintf(dir, sizeof(dir), "%s/cache", e->dir);
 	EXPECT_LT(0, fetch(e, "file", seed, SIZE));
-	for (size_t i = 0; i < sizeof(spoil) / sizeof(spoil[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(spoil); i++) {
 		ASSERT_LE(0, cf_env_umount(e, PROMPT));
 		close(e->dev);
 		e->dev = -1;

@@ -34,7 +34,7 @@ TEST_F(ondemand, one_hole_one_read)
 TEST_F(ondemand, windows_in_flight)
 {
 	struct cf_env *e = &self->e;
-	uint64_t asked = 0, size = 8 * MB;
+	__u64 asked = 0, size = 8 * MB;
 	struct cf_msg o, m[64];
 	struct cf_result res;
 	struct cf_reader r;
@@ -76,7 +76,7 @@ TEST_F(ondemand, windows_in_flight)
 	}
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(0, res.err);
-	EXPECT_EQ((int64_t)size, res.n);
+	EXPECT_EQ((__s64)size, res.n);
 	EXPECT_EQ(-1, res.bad);
 }
 

@@ -30,7 +30,7 @@ TEST_F(ondemand, busy_and_quiet)
 	struct cf_msg b, q, m;
 	struct cf_result res;
 	char path[160];
-	uint64_t last = 0;
+	__u64 last = 0;
 	int fd, fd2, before = 0;
 
 	fd = open_object(e, &r, "busy", 16 * MB, &b);

@@ -127,7 +127,7 @@ OPTIONAL int start_stat(struct cf_env *e, struct cf_reader *r, const char *name)
 
 /* A reader of single pages, so that each READ is exactly what is missing. */
 OPTIONAL int start_read(struct cf_env *e, struct cf_reader *r, const char *name,
-			uint64_t seed, uint64_t off, uint64_t len)
+			__u64 seed, __u64 off, __u64 len)
 {
 	struct cf_job job = { .seed = seed, .off = off, .len = len };
 
@@ -136,7 +136,7 @@ OPTIONAL int start_read(struct cf_env *e, struct cf_reader *r, const char *name,
 
 /* A reader with read-ahead. */
 OPTIONAL int start_stream(struct cf_env *e, struct cf_reader *r, const char *name,
-			  uint64_t seed, uint64_t off, uint64_t len)
+			  __u64 seed, __u64 off, __u64 len)
 {
 	struct cf_job job = { .seed = seed, .off = off, .len = len, .sequential = true };
 
@@ -144,8 +144,8 @@ OPTIONAL int start_stream(struct cf_env *e, struct cf_reader *r, const char *nam
 }
 
 /* Read @len bytes at @off in this process, by its own descriptor. */
-OPTIONAL int read_here(struct cf_env *e, const char *name, uint64_t seed,
-		       uint64_t off, uint64_t len)
+OPTIONAL int read_here(struct cf_env *e, const char *name, __u64 seed,
+		       __u64 off, __u64 len)
 {
 	struct cf_result res;
 	struct cf_reader r;
@@ -185,7 +185,7 @@ OPTIONAL int open_object(struct cf_env *e, struct cf_reader *r, const char *name
 }
 
 /* Fill and complete one READ of a file of @size. */
-OPTIONAL int serve_read(const struct cf_msg *m, int fd, uint64_t seed, uint64_t size)
+OPTIONAL int serve_read(const struct cf_msg *m, int fd, __u64 seed, __u64 size)
 {
 	ssize_t n = cf_fill(fd, seed, cf_rd(m)->off, cf_rd(m)->len, size);
 

@@ -64,7 +64,7 @@ TEST_F(ondemand, matrix)
 	EXPECT_EQ(-EINVAL, cf_cread(t.fa, t.oa.hdr.msg_id));
 
 	/* Any id but the right ones: undelivered, future, absurd. */
-	for (uint32_t id = 0; id < 64; id++) {
+	for (__u32 id = 0; id < 64; id++) {
 		if (id != t.ra.hdr.msg_id) {
 			EXPECT_EQ(-EINVAL, cf_cread(t.fa, id)) {
 				TH_LOG("id %u", id);
@@ -112,7 +112,7 @@ TEST_F(ondemand, matrix)
 TEST_F(ondemand, never_twice)
 {
 	struct cf_env *e = &self->e;
-	uint32_t objects[60], ids[60];
+	__u32 objects[60], ids[60];
 	struct cf_reader r;
 	struct cf_msg m;
 	char name[32];

@@ -10,7 +10,7 @@
 
 /* Read @name at @off in a new process while this one is the daemon. */
 static void read_and_serve(struct __test_metadata *_metadata, struct cf_env *e,
-			   int fd, uint64_t off)
+			   int fd, __u64 off)
 {
 	struct cf_result res;
 	struct cf_reader r;

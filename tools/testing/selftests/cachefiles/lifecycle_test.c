@@ -41,8 +41,8 @@ static int complaints(void)
 	if (n < 0)
 		return -errno;
 	log[n] = '\0';
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		found += strstr(log, bad[i]) != NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		found += !!strstr(log, bad[i]);
 	return found;
 }
 

@@ -53,16 +53,16 @@ struct shared {
 	_Atomic unsigned long	first;		/* READs that were not delivered before */
 	_Atomic unsigned long	held;		/* messages the worker has now */
 	_Atomic int		worker;		/* its pid, 0 when there is none */
-	_Atomic uint64_t	keys[SEEN_KEYS];
-	_Atomic uint64_t	ids[SEEN_IDS / 64];
+	_Atomic __u64	keys[SEEN_KEYS];
+	_Atomic __u64	ids[SEEN_IDS / 64];
 };
 
 /* What the daemon holds under one descriptor of its own. */
 struct slot {
 	pthread_rwlock_t	lock;
-	uint32_t		object_id;	/* 0: nothing */
+	__u32		object_id;	/* 0: nothing */
 	int			src;		/* never 0, which is stdin */
-	uint64_t		size;
+	__u64		size;
 	const char		*map;
 };
 
@@ -99,24 +99,29 @@ static void add(_Atomic unsigned long *counter, unsigned long n)
 
 static void print_stats(FILE *f)
 {
+	const struct {
+		const char		*name;
+		_Atomic unsigned long	*count;
+	} counts[] = {
+		{ "opens", &shared->opens },
+		{ "reads", &shared->reads },
+		{ "closes", &shared->closes },
+		{ "bytes", &shared->bytes },
+		{ "reopened", &shared->reopened },
+		{ "resent", &shared->resent },
+		{ "unknown", &shared->unknown },
+		{ "stale", &shared->stale },
+		{ "errors", &shared->errors },
+		{ "restores", &shared->restores },
+		{ "starts", &shared->starts },
+		{ "deaths", &shared->deaths },
+		{ "kills", &shared->kills },
+		{ "busy", &shared->busy },
+	};
 	struct pollfd p = { .fd = device, .events = POLLIN };
 
-#define SHOW(x)	fprintf(f, #x "=%lu\n", atomic_load(&shared->x))
-	SHOW(opens);
-	SHOW(reads);
-	SHOW(closes);
-	SHOW(bytes);
-	SHOW(reopened);
-	SHOW(resent);
-	SHOW(unknown);
-	SHOW(stale);
-	SHOW(errors);
-	SHOW(restores);
-	SHOW(starts);
-	SHOW(deaths);
-	SHOW(kills);
-	SHOW(busy);
-#undef SHOW
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
+		fprintf(f, "%s=%lu\n", counts[i].name, atomic_load(counts[i].count));
 	fprintf(f, "pending=%d\n", poll(&p, 1, 0) > 0 && (p.revents & POLLIN));
 	fprintf(f, "worker=%d\n", atomic_load(&shared->worker));
 }
@@ -142,9 +147,9 @@ static void save_stats(void)
 }
 
 /* Whether this message was delivered before. */
-static bool seen_id(uint32_t id)
+static bool seen_id(__u32 id)
 {
-	uint64_t bit = 1ULL << (id % 64);
+	__u64 bit = 1ULL << (id % 64);
 
 	if (id >= SEEN_IDS)
 		return false;
@@ -155,14 +160,14 @@ static bool seen_id(uint32_t id)
 /* Whether this key had an OPEN before. */
 static bool seen_key(const char *key)
 {
-	uint64_t h = 14695981039346656037ULL;
+	__u64 h = 14695981039346656037ULL;
 
 	while (*key)
 		h = (h ^ (unsigned char)*key++) * 1099511628211ULL;
 	h |= 1;
 	for (unsigned int i = 0; i < SEEN_KEYS; i++) {
-		_Atomic uint64_t *p = &shared->keys[(h + i) % SEEN_KEYS];
-		uint64_t empty = 0;
+		_Atomic __u64 *p = &shared->keys[(h + i) % SEEN_KEYS];
+		__u64 empty = 0;
 
 		if (atomic_compare_exchange_strong(p, &empty, h))
 			return false;
@@ -259,9 +264,9 @@ static void handle_close(const struct cf_msg *m)
 }
 
 /* Copy [off, off + len) of the source: 0, or a negative errno. */
-static int fill(struct slot *s, int fd, char *buf, uint64_t off, uint64_t len)
+static int fill(struct slot *s, int fd, char *buf, __u64 off, __u64 len)
 {
-	uint64_t top = (s->size + CF_BLOCK - 1) / CF_BLOCK * CF_BLOCK;
+	__u64 top = (s->size + CF_BLOCK - 1) / CF_BLOCK * CF_BLOCK;
 
 	if (off >= top)
 		return 0;
@@ -295,7 +300,7 @@ static int fill(struct slot *s, int fd, char *buf, uint64_t off, uint64_t len)
 static void handle_read(const struct cf_msg *m, char *buf)
 {
 	const struct cachefiles_read *rd = cf_rd(m);
-	uint64_t off = rd->off, end = rd->off + rd->len;
+	__u64 off = rd->off, end = rd->off + rd->len;
 	bool again = seen_id(m->hdr.msg_id);
 	struct slot *s;
 	int ret;
@@ -502,7 +507,7 @@ static int supervise(char **argv, int argc, int mem, int signals)
 	struct signalfd_siginfo si;
 	bool parked = false, killed = false;
 	pid_t pid = 0;
-	uint64_t ticks;
+	__u64 ticks;
 
 	if (opt.kill_ms)
 		arm(timer, opt.kill_ms);
@@ -555,7 +560,7 @@ static int supervise(char **argv, int argc, int mem, int signals)
 			break;
 		case SIGALRM:
 			/* Not for what an earlier worker has asked for. */
-			if (si.ssi_pid == (uint32_t)pid)
+			if (si.ssi_pid == (__u32)pid)
 				kill_worker(pid, &killed);
 			break;
 		default:
@@ -617,7 +622,7 @@ static const struct option long_options[] = {
 	{ NULL }
 };
 
-static void usage(void)
+static void help(void)
 {
 	fprintf(stderr,
 		"usage: ondemandd [options] SOURCE_DIR CACHE_DIR\n"
@@ -680,12 +685,12 @@ static void parse(int argc, char **argv)
 			opt.worker_fd = atoi(optarg);
 			break;
 		default:
-			usage();
+			help();
 		}
 	}
 	if (argc - optind != 2 || opt.threads < 1 || opt.threads > MAX_THREADS ||
 	    opt.chunk < 0 || opt.chunk % CF_BLOCK)
-		usage();
+		help();
 	opt.source = argv[optind];
 	opt.cache = argv[optind + 1];
 }

@@ -52,7 +52,7 @@ TEST_F(ondemand, sizes)
 	struct cf_msg m;
 	char name[32];
 
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		snprintf(name, sizeof(name), "size%zu", i);
 		EXPECT_LE(0, open_object(&self->e, &r, name, sizes[i], &m)) {
 			TH_LOG("size %lld", sizes[i]);
@@ -77,7 +77,7 @@ TEST_F(ondemand, errors)
 	struct cf_msg m;
 	char name[32];
 
-	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(errs); i++) {
 		snprintf(name, sizeof(name), "error%zu", i);
 		ASSERT_EQ(0, start_stat(e, &r, name));
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
@@ -148,7 +148,7 @@ TEST_F(ondemand, copen_size_grammar)
 	struct cf_msg m;
 	char name[32];
 
-	for (size_t i = 0; i < sizeof(a) / sizeof(a[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(a); i++) {
 		snprintf(name, sizeof(name), "g%zu", i);
 		ASSERT_EQ(0, start_stat(e, &r, name));
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
@@ -178,7 +178,7 @@ TEST_F(ondemand, copen_id_grammar)
 	struct cf_result res;
 	struct cf_reader r;
 	struct cf_msg m;
-	uint32_t id;
+	__u32 id;
 
 	ASSERT_EQ(0, start_stat(e, &r, "file"));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
@@ -296,10 +296,8 @@ TEST_F(ondemand, keys)
 	static const char *const names[] = {
 		"a", " leading", "trailing ", "tab\there", "new\nline", "..x", "D", "@00",
 		"\x01\x7f\x80\xff", "per%cent", "quote\"'", "\xc3\xa4\xc3\xb6",
-		"long-long-long-long-long-long-long-long-long-long-long-long-long-long-"
-		"long-long-long-long-long-long-long-long-long-long-long-long-long-long-",
-		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
-		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+		"long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-",
+		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
 	};
 	struct cf_env *e = &self->e;
 	struct cf_reader r;
@@ -307,7 +305,7 @@ TEST_F(ondemand, keys)
 	struct cf_msg m;
 	int fd;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		fd = open_object(e, &r, names[i], 4096, &m);
 		ASSERT_LE(0, fd) {
 			TH_LOG("key %zu", i);
@@ -315,7 +313,7 @@ TEST_F(ondemand, keys)
 		EXPECT_STREQ(names[i], cf_key(&m, key));
 		EXPECT_EQ(4096, cf_fill(fd, i, 0, 4096, 4096));
 	}
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		EXPECT_EQ(4096, read_here(e, names[i], i, 0, 4096)) {
 			TH_LOG("key %zu", i);
 		}

@@ -85,7 +85,7 @@ TEST_F(ondemand, partly_there)
 		ASSERT_EQ(CACHEFILES_OP_READ, m.hdr.opcode);
 		ASSERT_EQ(0, cf_rd(&m)->off % 4096);
 		ASSERT_EQ(0, cf_rd(&m)->len % 4096);
-		for (uint64_t p = cf_rd(&m)->off / 4096;
+		for (__u64 p = cf_rd(&m)->off / 4096;
 		     p < (cf_rd(&m)->off + cf_rd(&m)->len) / 4096; p++) {
 			EXPECT_FALSE(there[p]) {
 				TH_LOG("page %llu asked for", (unsigned long long)p);
@@ -145,7 +145,7 @@ TEST_F(ondemand, completed_with_part)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, start_stream(e, &r, "file", 4, 0, MB));
 	while (!cf_reader_done(&r)) {
-		uint64_t half;
+		__u64 half;
 
 		ret = cf_next(e->dev, &m, BRIEF);
 		if (ret == -ETIMEDOUT)
@@ -176,7 +176,7 @@ TEST_F(ondemand, odd_sizes)
 	char name[32];
 	int fd, ret;
 
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		unsigned int top = (sizes[i] + 4095) / 4096 * 4096;
 
 		snprintf(name, sizeof(name), "s%u", sizes[i]);

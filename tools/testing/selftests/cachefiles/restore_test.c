@@ -14,22 +14,61 @@ FIXTURE_VARIANT(ondemand) {
 	bool		twice;		/* the successor dies there as well */
 };
 
-#define DEATH(name, ...) FIXTURE_VARIANT_ADD(ondemand, name) { __VA_ARGS__ }
+FIXTURE_VARIANT_ADD(ondemand, before_first_message) {
+	.point = CF_WAITING, .nth = 0,
+};
 
-DEATH(before_first_message, .point = CF_WAITING, .nth = 0);
-DEATH(before_second_message, .point = CF_WAITING, .nth = 1);
-DEATH(before_fifth_message, .point = CF_WAITING, .nth = 4);
-DEATH(open_read, .op = CACHEFILES_OP_OPEN, .point = CF_GOT);
-DEATH(open_answered, .op = CACHEFILES_OP_OPEN, .point = CF_REPLIED);
-DEATH(open_read_twice, .op = CACHEFILES_OP_OPEN, .point = CF_GOT, .twice = true);
-DEATH(open_answered_twice, .op = CACHEFILES_OP_OPEN, .point = CF_REPLIED, .twice = true);
-DEATH(read_read, .op = CACHEFILES_OP_READ, .point = CF_GOT);
-DEATH(read_written, .op = CACHEFILES_OP_READ, .point = CF_WRITTEN);
-DEATH(read_answered, .op = CACHEFILES_OP_READ, .point = CF_REPLIED);
-DEATH(read_read_twice, .op = CACHEFILES_OP_READ, .point = CF_GOT, .twice = true);
-DEATH(read_written_twice, .op = CACHEFILES_OP_READ, .point = CF_WRITTEN, .twice = true);
-DEATH(third_read_read, .op = CACHEFILES_OP_READ, .nth = 2, .point = CF_GOT);
-DEATH(third_read_written, .op = CACHEFILES_OP_READ, .nth = 2, .point = CF_WRITTEN);
+FIXTURE_VARIANT_ADD(ondemand, before_second_message) {
+	.point = CF_WAITING, .nth = 1,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, before_fifth_message) {
+	.point = CF_WAITING, .nth = 4,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, open_read) {
+	.op = CACHEFILES_OP_OPEN, .point = CF_GOT,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, open_answered) {
+	.op = CACHEFILES_OP_OPEN, .point = CF_REPLIED,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, open_read_twice) {
+	.op = CACHEFILES_OP_OPEN, .point = CF_GOT, .twice = true,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, open_answered_twice) {
+	.op = CACHEFILES_OP_OPEN, .point = CF_REPLIED, .twice = true,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, read_read) {
+	.op = CACHEFILES_OP_READ, .point = CF_GOT,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, read_written) {
+	.op = CACHEFILES_OP_READ, .point = CF_WRITTEN,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, read_answered) {
+	.op = CACHEFILES_OP_READ, .point = CF_REPLIED,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, read_read_twice) {
+	.op = CACHEFILES_OP_READ, .point = CF_GOT, .twice = true,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, read_written_twice) {
+	.op = CACHEFILES_OP_READ, .point = CF_WRITTEN, .twice = true,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, third_read_read) {
+	.op = CACHEFILES_OP_READ, .nth = 2, .point = CF_GOT,
+};
+
+FIXTURE_VARIANT_ADD(ondemand, third_read_written) {
+	.op = CACHEFILES_OP_READ, .nth = 2, .point = CF_WRITTEN,
+};
 
 TEST_F(ondemand, killed)
 {
@@ -287,7 +326,7 @@ TEST_F(rules, repeated)
 	struct thief t = { 0 };
 	struct cf_reader r;
 	struct cf_msg m;
-	uint32_t id = 0;
+	__u32 id = 0;
 
 	for (int i = 0; i < 10; i++) {
 		EXPECT_EQ(0, cf_cmd(e->dev, "restore"));

@@ -8,11 +8,11 @@
 #include <sys/uio.h>
 
 struct wr {
-	uint64_t	off, len;
+	__u64	off, len;
 	int		err;
 };
 
-static int put(int fd, uint64_t off, uint64_t len, unsigned char byte)
+static int put(int fd, __u64 off, __u64 len, unsigned char byte)
 {
 	static unsigned char buf[65536];
 	ssize_t ret;
@@ -61,14 +61,14 @@ TEST_F(ondemand, alignment)
 
 	fd = open_object(e, &r, "file", SIZE, &m);
 	ASSERT_LE(0, fd);
-	for (size_t i = 0; i < sizeof(w) / sizeof(w[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(w); i++) {
 		EXPECT_EQ(w[i].err ? -w[i].err : (int)w[i].len,
 			  put(fd, w[i].off, w[i].len, 0x55)) {
 			TH_LOG("%llu bytes at %llu", (unsigned long long)w[i].len,
 			       (unsigned long long)w[i].off);
 		}
 	}
-	EXPECT_EQ(-EINVAL, put(fd, (uint64_t)-4096, 4096, 0x55));
+	EXPECT_EQ(-EINVAL, put(fd, (__u64)-4096, 4096, 0x55));
 	EXPECT_EQ(1, cf_idle(e->dev));
 }
 
@@ -93,8 +93,8 @@ TEST_F_TIMEOUT(ondemand, model, 60)
 	snprintf(path, sizeof(path), "%s/file", e->mnt);
 	file = open(path, O_RDONLY | O_CLOEXEC);
 	ASSERT_LE(0, file);
-	for (size_t i = 0; i < sizeof(starts) / sizeof(int); i++) {
-		for (size_t j = 0; j < sizeof(lens) / sizeof(int); j++) {
+	for (size_t i = 0; i < ARRAY_SIZE(starts); i++) {
+		for (size_t j = 0; j < ARRAY_SIZE(lens); j++) {
 			int off = starts[i], end = off + lens[j], ret;
 			bool ok = off % 4096 == 0 && end <= TOP &&
 				  (end % 4096 == 0 || end >= SIZE);

@@ -146,7 +146,7 @@ out_ctl:
 }
 
 /* Make a file system of @size bytes in @image and mount it on @where. */
-int cf_store(const char *image, uint64_t size, const char *where, const char *fstype)
+int cf_store(const char *image, __u64 size, const char *where, const char *fstype)
 {
 	char mkfs[32], loop[32];
 	const char *const ext4[] = { mkfs, "-q", "-F", "-m", "0", "-E",
@@ -177,13 +177,13 @@ int cf_store(const char *image, uint64_t size, const char *where, const char *fs
 /* Let every write to the ext4 on @where fail with EIO from now on. */
 int cf_store_break(const char *where)
 {
-	uint32_t flags = 2;	/* at once, nothing is flushed */
+	__u32 flags = 2;	/* at once, nothing is flushed */
 	int fd = open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int ret;
 
 	if (fd < 0)
 		return -errno;
-	ret = ioctl(fd, _IOR('X', 125, uint32_t), &flags) ? -errno : 0;
+	ret = ioctl(fd, _IOR('X', 125, __u32), &flags) ? -errno : 0;
 	close(fd);
 	return ret;
 }
@@ -418,7 +418,7 @@ int cf_child(struct cf_reader *r, int (*fn)(void *arg), void *arg)
 
 static void read_mapped(int fd, const struct cf_job *job, struct cf_result *res)
 {
-	uint64_t start = job->off / CF_BLOCK * CF_BLOCK;
+	__u64 start = job->off / CF_BLOCK * CF_BLOCK;
 	char *p = mmap(NULL, job->off - start + job->len, PROT_READ, MAP_SHARED, fd, start);
 
 	if (p == MAP_FAILED) {
@@ -434,7 +434,7 @@ static void read_mapped(int fd, const struct cf_job *job, struct cf_result *res)
 static void read_plain(int fd, const struct cf_job *job, struct cf_result *res)
 {
 	unsigned int chunk = job->chunk ? job->chunk : 128 << 10;
-	uint64_t off = job->off, end = off + job->len;
+	__u64 off = job->off, end = off + job->len;
 	void *buf;
 
 	if (posix_memalign(&buf, CF_BLOCK, chunk)) {

@@ -18,7 +18,7 @@
 /* Set up once in a program: 0, or why not (for SKIP) in cf_why. */
 int cf_world_init(const char *fstype);
 void cf_world_exit(void);
-int cf_store(const char *image, uint64_t size, const char *where, const char *fstype);
+int cf_store(const char *image, __u64 size, const char *where, const char *fstype);
 int cf_store_break(const char *where);
 extern char cf_why[256];
 
@@ -49,8 +49,8 @@ long cf_tree_count(const char *dir, int (*fn)(const char *path, void *arg), void
 
 /* What a reader process does. */
 struct cf_job {
-	uint64_t	off, len;
-	uint64_t	seed;
+	__u64	off, len;
+	__u64	seed;
 	bool		sequential;	/* keep read-ahead; else one page at a time */
 	bool		stat_only;	/* no more than the look-up */
 	bool		use_mmap;
@@ -63,9 +63,9 @@ struct cf_job {
 struct cf_result {
 	int		stage;		/* 'o'pen, 'r'ead, 'd'one */
 	int		err;
-	int64_t		n;		/* bytes read, or st_size with stat_only */
-	int64_t		bad;		/* offset of the first wrong byte, or -1 */
-	int64_t		ms;
+	__s64		n;		/* bytes read, or st_size with stat_only */
+	__s64		bad;		/* offset of the first wrong byte, or -1 */
+	__s64		ms;
 };
 
 struct cf_reader {

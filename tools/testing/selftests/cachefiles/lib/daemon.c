@@ -158,18 +158,18 @@ int cf_idle(int dev)
 	return cf_poll(dev, POLLIN, 0) == 0 && cf_read(dev, &m) == 0;
 }
 
-int cf_copen(int dev, uint32_t id, long long size)
+int cf_copen(int dev, __u32 id, long long size)
 {
 	return cf_cmd(dev, "copen %u,%lld", id, size);
 }
 
-int cf_cread(int fd, uint32_t id)
+int cf_cread(int fd, __u32 id)
 {
 	return err_or(ioctl(fd, CACHEFILES_IOC_CREAD, (unsigned long)id));
 }
 
 /* The same call through the 32-bit system call entry, as a 32-bit daemon makes it. */
-int cf_cread32(int fd, uint32_t id)
+int cf_cread32(int fd, __u32 id)
 {
 #ifdef __x86_64__
 	long ret;
@@ -188,21 +188,21 @@ int cf_cread32(int fd, uint32_t id)
 #endif
 }
 
-static uint64_t pattern_word(uint64_t seed, uint64_t index)
+static __u64 pattern_word(__u64 seed, __u64 index)
 {
-	uint64_t x = (seed + 1) * 0x9e3779b97f4a7c15ULL + index * 0xd1b54a32d192ed03ULL;
+	__u64 x = (seed + 1) * 0x9e3779b97f4a7c15ULL + index * 0xd1b54a32d192ed03ULL;
 
 	x ^= x >> 29;
 	x *= 0xbf58476d1ce4e5b9ULL;
 	return x ^ (x >> 32) ^ 0x0101010101010101ULL;
 }
 
-void cf_pattern(uint64_t seed, uint64_t off, void *buf, size_t len)
+void cf_pattern(__u64 seed, __u64 off, void *buf, size_t len)
 {
 	unsigned char *p = buf;
 
 	while (len) {
-		uint64_t w = pattern_word(seed, off / 8);
+		__u64 w = pattern_word(seed, off / 8);
 		size_t in = off % 8, n = 8 - in < len ? 8 - in : len;
 
 		memcpy(p, (unsigned char *)&w + in, n);
@@ -213,7 +213,7 @@ void cf_pattern(uint64_t seed, uint64_t off, void *buf, size_t len)
 }
 
 /* Offset (in the file) of the first byte that differs from the pattern, or -1. */
-long long cf_differs(uint64_t seed, uint64_t off, const void *buf, size_t len)
+long long cf_differs(__u64 seed, __u64 off, const void *buf, size_t len)
 {
 	const unsigned char *p = buf;
 	unsigned char want[512];
@@ -238,10 +238,10 @@ long long cf_differs(uint64_t seed, uint64_t off, const void *buf, size_t len)
  * Fill [off, off + len) of an object of @size bytes: pattern up to the size,
  * zeros to the end of the last block, nothing beyond.
  */
-ssize_t cf_fill(int fd, uint64_t seed, uint64_t off, uint64_t len, uint64_t size)
+ssize_t cf_fill(int fd, __u64 seed, __u64 off, __u64 len, __u64 size)
 {
-	uint64_t top = (size + CF_BLOCK - 1) / CF_BLOCK * CF_BLOCK;
 	static __thread unsigned char *buf;
+	__u64 top = (size + CF_BLOCK - 1) / CF_BLOCK * CF_BLOCK;
 	ssize_t done = 0;
 
 	if (!buf && posix_memalign((void **)&buf, CF_BLOCK, FILL_CHUNK))
@@ -287,7 +287,7 @@ int cf_server_init(struct cf_server *s, int dev)
 }
 
 struct cf_file *cf_server_add(struct cf_server *s, const char *key,
-			      uint64_t size, uint64_t seed)
+			      __u64 size, __u64 seed)
 {
 	struct cf_file *f;
 
@@ -346,7 +346,7 @@ static void die(struct cf_server *s)
 		pause();
 }
 
-static struct cf_held *held(struct cf_server *s, uint32_t object_id)
+static struct cf_held *held(struct cf_server *s, __u32 object_id)
 {
 	if (object_id >= s->nr_held) {
 		unsigned int nr = object_id + 64;
@@ -419,7 +419,7 @@ static void answer_read(struct cf_server *s, struct cf_msg *m,
 	const struct cachefiles_read *rd = cf_rd(m);
 	const struct cf_rule *w;
 	struct cf_file *f;
-	uint64_t len = rd->len;
+	__u64 len = rd->len;
 	ssize_t n = 0;
 
 	if (!h || h->fd < 0) {
@@ -433,7 +433,7 @@ static void answer_read(struct cf_server *s, struct cf_msg *m,
 		close_held(h);
 		return;
 	}
-	if (r && r->action == CF_PARTIAL && (uint64_t)r->arg < len)
+	if (r && r->action == CF_PARTIAL && (__u64)r->arg < len)
 		len = r->arg;
 	if (!(r && r->action == CF_ERROR))
 		n = cf_fill(h->fd, f->seed, rd->off, len, f->size);

@@ -28,7 +28,7 @@ struct cf_msg {
 	union {
 		struct cachefiles_msg hdr;
 		unsigned char raw[CACHEFILES_MSG_MAX_SIZE];
-		uint64_t align;
+		__u64 align;
 	};
 };
 
@@ -77,20 +77,20 @@ int cf_read(int dev, struct cf_msg *m);
 int cf_next(int dev, struct cf_msg *m, int ms);
 int cf_expect(int dev, struct cf_msg *m, unsigned int op, int ms);
 int cf_idle(int dev);
-int cf_copen(int dev, uint32_t id, long long size);
-ssize_t cf_fill(int fd, uint64_t seed, uint64_t off, uint64_t len, uint64_t size);
-int cf_cread(int fd, uint32_t id);
-int cf_cread32(int fd, uint32_t id);
+int cf_copen(int dev, __u32 id, long long size);
+ssize_t cf_fill(int fd, __u64 seed, __u64 off, __u64 len, __u64 size);
+int cf_cread(int fd, __u32 id);
+int cf_cread32(int fd, __u32 id);
 
 /* Content that can be made and checked at any offset. */
-void cf_pattern(uint64_t seed, uint64_t off, void *buf, size_t len);
-long long cf_differs(uint64_t seed, uint64_t off, const void *buf, size_t len);
+void cf_pattern(__u64 seed, __u64 off, void *buf, size_t len);
+long long cf_differs(__u64 seed, __u64 off, const void *buf, size_t len);
 
 /* What the scripted server serves under one cookie key. */
 struct cf_file {
 	char		key[256];
-	uint64_t	size;
-	uint64_t	seed;
+	__u64	size;
+	__u64	seed;
 	int		error;		/* positive errno: refuse the OPEN */
 };
 
@@ -162,7 +162,7 @@ struct cf_server {
 
 int cf_server_init(struct cf_server *s, int dev);
 struct cf_file *cf_server_add(struct cf_server *s, const char *key,
-			      uint64_t size, uint64_t seed);
+			      __u64 size, __u64 seed);
 void cf_server_rule(struct cf_server *s, unsigned int op, int nth,
 		    enum cf_point point, enum cf_action action, long long arg);
 int cf_server_handle(struct cf_server *s, struct cf_msg *m);
