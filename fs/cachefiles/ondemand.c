@@ -343,7 +343,8 @@ int __init cachefiles_ondemand_init(void)
 {
 	int ret;
 
-	cachefiles_ondemand_wq = alloc_workqueue("cachefiles_ondemand", WQ_UNBOUND, 0);
+	cachefiles_ondemand_wq = alloc_workqueue("cachefiles_ondemand",
+						 WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!cachefiles_ondemand_wq)
 		return -ENOMEM;
 	ret = cachefiles_fetch_init();
