@@ -17,7 +17,7 @@
 #include "trace.h"
 
 /* How many pages of the daemon are written at once. */
-#define CACHEFILES_CHUNK_PAGES	32
+#define CACHEFILES_CHUNK_PAGES	16
 
 /* How much is copied in at once, if it has to be. */
 #define CACHEFILES_BOUNCE_ORDER	min(4, MAX_PAGE_ORDER)
