@@ -13,6 +13,9 @@
 
 #define CACHEFILES_DEFAULT_TAG	"CacheFiles"
 
+/* How long a daemon's exit may wait for the tear-down of its cache. */
+#define CACHEFILES_EXIT_TIMEOUT	HZ
+
 static const struct cachefiles_limits cachefiles_default_limits = {
 	.run_percent	= 7,
 	.cull_percent	= 5,
@@ -361,7 +364,8 @@ static void cachefiles_cache_teardown(struct work_struct *work)
  * @cache: The cache; the caller's reference is consumed
  *
  * All requests to the daemon have ended when this returns.  Unless the task is
- * exiting, or is killed while it waits, the cache is unbound as well.
+ * killed while it waits, or is exiting and the backing file system is slow, the
+ * cache is unbound as well.
  *
  * Context: May sleep.
  */
@@ -374,7 +378,11 @@ void cachefiles_cache_close(struct cachefiles_cache *cache)
 		cachefiles_cache_get(cache);
 		atomic_inc(&cachefiles_teardowns);
 		queue_work(cachefiles_teardown_wq, &cache->teardown);
-		if (!(current->flags & PF_EXITING))
+		/* Nobody can kill a task that is exiting, so that waits but shortly. */
+		if (current->flags & PF_EXITING)
+			wait_for_completion_timeout(&cache->torn_down,
+						    CACHEFILES_EXIT_TIMEOUT);
+		else
 			wait_for_completion_killable(&cache->torn_down);
 	}
 	cachefiles_cache_put(cache);
