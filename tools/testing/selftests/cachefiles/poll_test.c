@@ -47,6 +47,7 @@ TEST_F(ondemand, follows_the_queue)
 	EXPECT_EQ(0, agree(e, &m));
 	ASSERT_EQ(0, start_stat(e, &r[0], "file"));
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN | POLLOUT | POLLRDNORM | POLLPRI, 0));
 	ASSERT_EQ(1, agree(e, &o));
 	EXPECT_EQ(0, agree(e, &m));
 	ASSERT_EQ(0, cf_copen(e->dev, o.hdr.msg_id, MB));
@@ -197,8 +198,7 @@ TEST_F(device, dead)
 		SKIP(return, "needs ext4 to break");
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
-	snprintf(e->dir, sizeof(e->dir), CF_BASE "/dead");
-	ASSERT_EQ(0, cf_store(CF_BASE "/dead.img", 128 * MB, e->dir, "ext4"));
+	ASSERT_EQ(0, cf_env_store(e, 128 * MB, "ext4"));
 	ASSERT_EQ(0, cf_env_bind(e));
 	ASSERT_EQ(0, cf_env_mount(e));
 	fd = open_object(e, &r[0], "file", MB, &m);

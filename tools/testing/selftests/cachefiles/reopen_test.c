@@ -74,6 +74,11 @@ TEST_F(ondemand, closed_while_idle)
 	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
 	EXPECT_EQ(1, cf_idle(e->dev));
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	/* A reopen that nobody has read yet takes no answer. */
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	for (unsigned int id = 0; id < 16; id++) {
+		EXPECT_EQ(-EINVAL, cf_copen(e->dev, id, MB));
+	}
 	fd = reopen(e, &o, MB, &n);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));

@@ -246,6 +246,19 @@ int cf_env_init(struct cf_env *e)
 	return e->dev < 0 ? e->dev : 0;
 }
 
+/* Let the cache directory be a file system that no other test uses. */
+int cf_env_store(struct cf_env *e, __u64 size, const char *fstype)
+{
+	char image[160];
+	int ret;
+
+	snprintf(e->dir, sizeof(e->dir), CF_BASE "/s%d", getpid());
+	snprintf(image, sizeof(image), "%s.img", e->dir);
+	ret = cf_store(image, size, e->dir, fstype);
+	unlink(image);
+	return ret;
+}
+
 int cf_env_bind(struct cf_env *e)
 {
 	return cf_bind(e->dev, e->dir, e->tag);

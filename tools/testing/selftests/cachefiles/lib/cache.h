@@ -33,6 +33,7 @@ struct cf_env {
 };
 
 int cf_env_init(struct cf_env *e);
+int cf_env_store(struct cf_env *e, __u64 size, const char *fstype);
 int cf_env_bind(struct cf_env *e);
 int cf_env_rebind(struct cf_env *e);
 int cf_env_mount(struct cf_env *e);
