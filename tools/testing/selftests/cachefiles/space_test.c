@@ -5,7 +5,7 @@
  */
 #include "harness.h"
 
-static int ballast(struct cf_env *e, off_t size)
+static int put_ballast(struct cf_env *e, off_t size)
 {
 	char path[160];
 	int fd, ret;
@@ -23,7 +23,7 @@ static int ballast(struct cf_env *e, off_t size)
 static void set_up(struct __test_metadata *_metadata, struct cf_env *e)
 {
 	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
-	ASSERT_EQ(0, ballast(e, 128 * MB));
+	ASSERT_EQ(0, put_ballast(e, 128 * MB));
 }
 
 /* Wait for POLLOUT to come or go, having the cache look from time to time. */
@@ -65,11 +65,11 @@ TEST_F(device, culling_is_announced)
 	EXPECT_EQ(POLLOUT, cf_poll(e->dev, POLLOUT, 0));
 
 	/* Room is made: the announcement is taken back. */
-	ASSERT_EQ(0, ballast(e, 0));
+	ASSERT_EQ(0, put_ballast(e, 0));
 	EXPECT_EQ(1, culling(e, fd, false));
 
 	/* And once more, with the ballast on board. */
-	ASSERT_EQ(0, ballast(e, 128 * MB));
+	ASSERT_EQ(0, put_ballast(e, 128 * MB));
 	EXPECT_EQ(1, culling(e, fd, true));
 	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 40%%"));
 	ASSERT_EQ(0, cf_cmd(e->dev, "brun 50%%"));
