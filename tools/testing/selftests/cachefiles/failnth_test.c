@@ -11,6 +11,7 @@
 #define MOST	60
 
 static int fail_fd = -1;
+static int failed;
 
 static int fail_init(void)
 {
@@ -55,6 +56,7 @@ static bool fail_done(void)
 
 	hit = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 && atoi(buf) == 0;
 	fail_nth(0);
+	failed += hit;
 	return hit;
 }
 
@@ -89,6 +91,8 @@ TEST_F_TIMEOUT(ondemand, delivery_of_open, 60)
 		EXPECT_EQ(n, res.n);
 	}
 	EXPECT_FALSE(hit);
+	TH_LOG("%d allocations failed", failed);
+	EXPECT_LT(0, failed);
 }
 
 /* An answer that can't be carried out fails its OPEN with the writer's errno. */
@@ -131,6 +135,8 @@ TEST_F_TIMEOUT(ondemand, copen, 120)
 		}
 	}
 	EXPECT_FALSE(hit);
+	TH_LOG("%d allocations failed", failed);
+	EXPECT_LT(0, failed);
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 }
 
@@ -181,6 +187,8 @@ TEST_F_TIMEOUT(ondemand, fill_and_complete, 120)
 		EXPECT_EQ(-1, res.bad);
 	}
 	EXPECT_FALSE(hit);
+	TH_LOG("%d allocations failed", failed);
+	EXPECT_LT(0, failed);
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 }
 
