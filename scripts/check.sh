@@ -118,11 +118,12 @@ checkpatch() {
 	rm -f .checkpatch-camelcase.*
 }
 
-# User space has neither BIT() nor __aligned(), but _Bool and _Static_assert.
+# User space has neither BIT() nor __aligned(), but _Bool and _Static_assert. The harness's
+# EXPECT_EQ() and its like are more than one statement and need the braces around them.
 check_checkpatch() {
 	sources | grep -v "^$kselftests" | checkpatch FILE_PATH_CHANGES
 	sources | grep "^$kselftests" |
-		checkpatch FILE_PATH_CHANGES,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,ENOSYS
+		checkpatch "FILE_PATH_CHANGES,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,ENOSYS,BRACES"
 }
 
 # Report mode, each script with the options it asks for.
