@@ -5,6 +5,8 @@
  */
 #include "harness.h"
 
+#include <sys/statfs.h>
+
 static int put_ballast(struct cf_env *e, off_t size)
 {
 	char path[160];
@@ -19,11 +21,18 @@ static int put_ballast(struct cf_env *e, off_t size)
 	return ret;
 }
 
-/* A cache on a file system of its own, of which a good part is taken. */
-static void set_up(struct __test_metadata *_metadata, struct cf_env *e)
+/*
+ * A cache on a file system of its own, of which a good part is taken: per cent
+ * that would be free without that part.
+ */
+static int set_up(struct __test_metadata *_metadata, struct cf_env *e)
 {
+	struct statfs st;
+
 	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	EXPECT_EQ(0, statfs(e->dir, &st));
 	ASSERT_EQ(0, put_ballast(e, 128 * MB));
+	return (int)(st.f_bavail * 100 / st.f_blocks);
 }
 
 /* Wait for POLLOUT to come or go, having the cache look from time to time. */
@@ -46,13 +55,13 @@ TEST_F(device, culling_is_announced)
 	struct cf_env *e = &self->e;
 	struct cf_reader r;
 	struct cf_msg m;
-	int fd;
+	int fd, most;
 
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
-	set_up(_metadata, e);
-	ASSERT_EQ(0, cf_cmd(e->dev, "brun 95%%"));
-	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 90%%"));
+	most = set_up(_metadata, e);
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun %d%%", most - 3));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull %d%%", most - 10));
 	ASSERT_EQ(0, cf_env_bind(e));
 	ASSERT_EQ(0, cf_env_mount(e));
 	EXPECT_EQ(1, culling(e, -1, true));
