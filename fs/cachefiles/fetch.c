@@ -13,12 +13,7 @@
 #include <linux/cachefiles.h>
 #include <linux/file.h>
 #include <linux/pid.h>
-#include <linux/sched/signal.h>
-#include <linux/slab.h>
 #include "ondemand.h"
-#include "trace.h"
-
-static struct kmem_cache *cachefiles_io_cache;
 
 /* What has become of an io, beside being on its way (0) or failing (< 0). */
 enum {
@@ -33,161 +28,12 @@ struct cachefiles_look {
 	loff_t	end;
 };
 
-int __init cachefiles_fetch_init(void)
-{
-	cachefiles_io_cache = kmem_cache_create("cachefiles_io", sizeof(struct cachefiles_io), 0,
-						SLAB_HWCACHE_ALIGN, NULL);
-	return cachefiles_io_cache ? 0 : -ENOMEM;
-}
-
-void cachefiles_fetch_exit(void)
-{
-	kmem_cache_destroy(cachefiles_io_cache);
-}
-
-static struct cachefiles_io *cachefiles_io_alloc(struct cachefiles_ondemand *od,
-						 struct cachefiles_object *object, loff_t pos,
-						 const struct iov_iter *iter)
-{
-	struct cachefiles_io *io = kmem_cache_zalloc(cachefiles_io_cache, GFP_NOFS);
-
-	if (!io)
-		return NULL;
-	refcount_set(&io->ref, 1);
-	io->req.opcode = CACHEFILES_OP_READ;
-	cachefiles_od_get(od);
-	io->req.od = od;
-	INIT_LIST_HEAD(&io->req.link);
-	INIT_LIST_HEAD(&io->followers);
-	RB_CLEAR_NODE(&io->node);
-	io->first = io;
-	io->object = object;
-	io->pos = pos;
-	io->len = iov_iter_count(iter);
-	io->iter = *iter;
-	return io;
-}
-
-void cachefiles_io_put(struct cachefiles_io *io)
-{
-	if (refcount_dec_and_test(&io->ref)) {
-		put_pid(io->task);
-		kmem_cache_free(cachefiles_io_cache, io);
-	}
-}
-
-static void cachefiles_io_report(struct cachefiles_io *first)
-{
-	ssize_t ret = first->error ?: first->total;
-
-	if (ret > 0 && first->object->cookie->inval_counter != first->inval_counter)
-		ret = -ESTALE;
-	/* From here on the netfs may let go of the object. */
-	cachefiles_netfs_terminated(first->term_func, first->term_priv, ret);
-	cachefiles_io_put(first);
-}
-
-/*
- * Complete one piece, from any context.  Consumes the caller's claim on the io.
+/**
+ * cachefiles_fetch_unlink_locked - A READ is no longer under way
+ * @io: Its io.
+ *
+ * Context: queue->lock held.
  */
-static void cachefiles_io_complete(struct cachefiles_io *io, int error)
-{
-	struct cachefiles_ondemand *od = io->req.od;
-	struct cachefiles_io *first = io->first;
-
-	if (error)
-		cmpxchg(&first->error, 0, error);
-	io->req.od = NULL;
-	cachefiles_ondemand_put(od);
-	if (io != first)
-		cachefiles_io_put(io);
-	if (atomic_dec_and_test(&first->pending))
-		cachefiles_io_report(first);
-}
-
-static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
-{
-	struct cachefiles_io *io = container_of(iocb, struct cachefiles_io, iocb);
-
-	cachefiles_io_end_read(io->reading);
-	fput(iocb->ki_filp);
-	if (ret == io->len)
-		ret = 0;
-	else if (ret >= 0)
-		ret = -EIO;	/* All of it was present, so the rest was lost. */
-	else if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)
-		ret = -EINTR;
-	cachefiles_io_complete(io, ret);
-}
-
-static void cachefiles_fetch_work(struct work_struct *work);
-
-/* Go on with @io in a task that nobody kills. */
-static void cachefiles_fetch_defer(struct cachefiles_io *io)
-{
-	INIT_WORK(&io->work, cachefiles_fetch_work);
-	queue_work(cachefiles_ondemand_wq, &io->work);
-}
-
-/*
- * Is this a task that is being killed and reads for another one?  What it does
- * for that one may be cut short, and must not be.
- */
-static bool cachefiles_io_has_dying_helper(const struct cachefiles_io *io)
-{
-	return fatal_signal_pending(current) && task_pid(current) != io->task;
-}
-
-/*
- * Read a piece that is present, between cachefiles_io_begin_read() and
- * cachefiles_io_end_read().  Consumes @file.
- */
-static void cachefiles_io_start(struct cachefiles_io *io, struct file *file)
-{
-	struct iov_iter whole = io->iter;
-	int ret;
-
-	io->iocb.ki_filp = file;
-	io->iocb.ki_pos = io->pos;
-	io->iocb.ki_complete = cachefiles_io_backing_done;
-	ret = cachefiles_io_read(file, &io->iocb, &io->iter);
-	if (ret == -EIOCBQUEUED)
-		return;
-	if (ret != io->len && cachefiles_io_has_dying_helper(io)) {
-		io->iter = whole;
-		cachefiles_io_end_read(io->reading);
-		fput(file);
-		cachefiles_fetch_defer(io);
-		return;
-	}
-	cachefiles_io_backing_done(&io->iocb, ret);
-}
-
-/*
- * Make what lies at and behind @at a piece of its own and put it on @todo.
- */
-static int cachefiles_io_cut(struct cachefiles_io *io, loff_t at, struct list_head *todo)
-{
-	struct iov_iter iter = io->iter;
-	struct cachefiles_io *rest;
-
-	if (at >= io->pos + (loff_t)io->len)
-		return 0;
-	iov_iter_advance(&iter, at - io->pos);
-	rest = cachefiles_io_alloc(io->req.od, io->object, at, &iter);
-	if (!rest)
-		return -ENOMEM;
-	rest->first = io->first;
-	rest->task = get_pid(io->task);
-	rest->cancels = io->cancels;
-	atomic_inc(&io->first->pending);
-	list_add_tail(&rest->req.link, todo);
-
-	io->len = at - io->pos;
-	iov_iter_truncate(&io->iter, io->len);
-	return 0;
-}
-
 void cachefiles_fetch_unlink_locked(struct cachefiles_io *io)
 {
 	struct cachefiles_ondemand *od = io->req.od;
@@ -232,18 +78,6 @@ static bool cachefiles_io_before(struct rb_node *node, const struct rb_node *par
 	       rb_entry(parent, struct cachefiles_io, node)->pos;
 }
 
-/* Watch the tasks that wait, from the first wait of an object on. */
-static void cachefiles_fetch_arm_reaper_locked(struct cachefiles_ondemand *od)
-{
-	lockdep_assert_held(&od->queue->lock);
-	if (!od->reaping) {
-		od->reaping = true;
-		cachefiles_od_get(od);
-		queue_delayed_work(cachefiles_ondemand_wq, &od->reaper,
-				   CACHEFILES_REAP_INTERVAL);
-	}
-}
-
 static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
 					 const struct cachefiles_look *look, loff_t *cut)
 {
@@ -266,7 +100,7 @@ static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
 		*cut = other->pos;
 		return CACHEFILES_LOOK_AGAIN;
 	}
-	cachefiles_fetch_arm_reaper_locked(od);
+	cachefiles_reap_arm_locked(od);
 	if (other) {
 		cachefiles_req_set_state(&io->req, CACHEFILES_REQ_FOLLOWING);
 		list_add_tail(&io->req.link, &other->followers);
@@ -326,7 +160,7 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 		return -EIO;
 	if (od->untold)
 		return xchg(&od->untold, 0);
-	cachefiles_fetch_arm_reaper_locked(od);
+	cachefiles_reap_arm_locked(od);
 	od->awaited = true;
 	cachefiles_req_set_state(&io->req, CACHEFILES_REQ_BLOCKED);
 	list_add_tail(&io->req.link, &od->blocked);
@@ -350,20 +184,6 @@ static bool cachefiles_fetch_is_being_filled(const struct cachefiles_io *io)
 			return true;
 	}
 	return false;
-}
-
-/* Nothing is behind the end of the object: that part reads as zeros. */
-static void cachefiles_io_clip(struct cachefiles_io *io, loff_t end)
-{
-	size_t keep = io->pos < end ? min_t(loff_t, io->len, end - io->pos) : 0;
-	struct iov_iter tail = io->iter;
-
-	if (keep == io->len)
-		return;
-	iov_iter_advance(&tail, keep);
-	iov_iter_zero(iov_iter_count(&tail), &tail);
-	io->len = keep;
-	iov_iter_truncate(&io->iter, keep);
 }
 
 /* Have the daemon fill @io up to @data, and treat what lies behind separately. */
@@ -461,7 +281,13 @@ static void cachefiles_fetch_run(struct cachefiles_io *io)
 	}
 }
 
-static void cachefiles_fetch_work(struct work_struct *work)
+/**
+ * cachefiles_fetch_work - Carry on a read that was deferred
+ * @work: That of the io; consumed.
+ *
+ * Context: worker.
+ */
+void cachefiles_fetch_work(struct work_struct *work)
 {
 	cachefiles_fetch_run(container_of(work, struct cachefiles_io, work));
 }
@@ -484,7 +310,7 @@ void cachefiles_fetch_continue(struct cachefiles_io *io)
 	/* A READ that was answered has to have brought something. */
 	io->fetched = ended;
 	if (cachefiles_io_has_dying_helper(io))
-		cachefiles_fetch_defer(io);
+		cachefiles_io_defer(io);
 	else
 		cachefiles_fetch_run(io);
 }
@@ -526,74 +352,4 @@ int cachefiles_ondemand_read(struct cachefiles_object *object, loff_t pos, struc
 
 	cachefiles_fetch_run(io);
 	return -EIOCBQUEUED;
-}
-
-static bool cachefiles_task_is_dying(struct pid *pid)
-{
-	struct task_struct *task;
-
-	guard(rcu)();
-	task = pid_task(pid, PIDTYPE_PID);
-	return !task || (task->flags & PF_EXITING) || fatal_signal_pending(task);
-}
-
-/*
- * End @io if its task was dying the last time already.  What follows it looks
- * again.
- */
-static void cachefiles_fetch_reap_locked(struct cachefiles_io *io, struct list_head *done)
-{
-	struct cachefiles_io *follower, *next;
-
-	if (!cachefiles_task_is_dying(io->task))
-		return;
-	if (io->doomed) {
-		list_for_each_entry_safe(follower, next, &io->followers, req.link)
-			cachefiles_req_release_locked(&follower->req, done);
-		cachefiles_req_finish_locked(&io->req, -EINTR, done);
-	}
-	io->doomed = true;
-}
-
-static void cachefiles_fetch_reap_list_locked(struct list_head *list, struct list_head *done)
-{
-	struct cachefiles_io *io, *next, *follower, *next_follower;
-
-	list_for_each_entry_safe(io, next, list, req.link) {
-		list_for_each_entry_safe(follower, next_follower, &io->followers, req.link)
-			cachefiles_fetch_reap_locked(follower, done);
-		cachefiles_fetch_reap_locked(io, done);
-	}
-}
-
-/**
- * cachefiles_fetch_reap - End the reads of tasks that are dying
- * @work: The reaper of an od.
- *
- * A task that is killed leaves its read through the page lock; the page stays
- * locked until the read ends, and must not stay so for as long as the daemon
- * likes.  The task may even be stuck in the page lock itself.
- */
-void cachefiles_fetch_reap(struct work_struct *work)
-{
-	struct cachefiles_ondemand *od =
-		container_of(to_delayed_work(work), struct cachefiles_ondemand, reaper);
-	LIST_HEAD(done);
-
-	scoped_guard(spinlock, &od->queue->lock) {
-		cachefiles_fetch_reap_list_locked(&od->queued, &done);
-		cachefiles_fetch_reap_list_locked(&od->sent, &done);
-		cachefiles_fetch_reap_list_locked(&od->blocked, &done);
-		cachefiles_queue_update(od);
-
-		od->reaping = !list_empty(&od->queued) || !list_empty(&od->sent) ||
-			      !list_empty(&od->blocked);
-		if (od->reaping) {
-			cachefiles_od_get(od);
-			queue_delayed_work(cachefiles_ondemand_wq, &od->reaper,
-					   CACHEFILES_REAP_INTERVAL);
-		}
-	}
-	cachefiles_req_run_done(&done);
-	cachefiles_ondemand_put(od);
 }

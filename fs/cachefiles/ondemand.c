@@ -97,7 +97,7 @@ static struct cachefiles_ondemand *cachefiles_od_alloc(struct cachefiles_object 
 	INIT_LIST_HEAD(&od->ready_link);
 	INIT_LIST_HEAD(&od->all_link);
 	mutex_init(&od->attach);
-	INIT_DELAYED_WORK(&od->reaper, cachefiles_fetch_reap);
+	INIT_DELAYED_WORK(&od->reaper, cachefiles_reap_work);
 	cachefiles_od_init_req(od, &od->open, CACHEFILES_OP_OPEN);
 	cachefiles_od_init_req(od, &od->close, CACHEFILES_OP_CLOSE);
 	return od;
@@ -347,7 +347,7 @@ int __init cachefiles_ondemand_init(void)
 						 WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!cachefiles_ondemand_wq)
 		return -ENOMEM;
-	ret = cachefiles_fetch_init();
+	ret = cachefiles_io_init();
 	if (ret)
 		destroy_workqueue(cachefiles_ondemand_wq);
 	return ret;
@@ -356,5 +356,5 @@ int __init cachefiles_ondemand_init(void)
 void cachefiles_ondemand_exit(void)
 {
 	destroy_workqueue(cachefiles_ondemand_wq);
-	cachefiles_fetch_exit();
+	cachefiles_io_exit();
 }

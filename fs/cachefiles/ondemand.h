@@ -350,12 +350,31 @@ void cachefiles_req_run_done(struct list_head *done);
 /*
  * fetch.c
  */
-int cachefiles_fetch_init(void);
-void cachefiles_fetch_exit(void);
 void cachefiles_fetch_continue(struct cachefiles_io *io);
 void cachefiles_fetch_unlink_locked(struct cachefiles_io *io);
+void cachefiles_fetch_work(struct work_struct *work);
+
+/*
+ * io.c
+ */
+int cachefiles_io_init(void);
+void cachefiles_io_exit(void);
+struct cachefiles_io *cachefiles_io_alloc(struct cachefiles_ondemand *od,
+					  struct cachefiles_object *object, loff_t pos,
+					  const struct iov_iter *iter);
 void cachefiles_io_put(struct cachefiles_io *io);
-void cachefiles_fetch_reap(struct work_struct *work);
+void cachefiles_io_complete(struct cachefiles_io *io, int error);
+void cachefiles_io_start(struct cachefiles_io *io, struct file *file);
+int cachefiles_io_cut(struct cachefiles_io *io, loff_t at, struct list_head *todo);
+void cachefiles_io_clip(struct cachefiles_io *io, loff_t end);
+void cachefiles_io_defer(struct cachefiles_io *io);
+bool cachefiles_io_has_dying_helper(const struct cachefiles_io *io);
+
+/*
+ * reap.c
+ */
+void cachefiles_reap_arm_locked(struct cachefiles_ondemand *od);
+void cachefiles_reap_work(struct work_struct *work);
 
 /*
  * queue.c
