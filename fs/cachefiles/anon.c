@@ -14,7 +14,6 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include "ondemand.h"
-#include "trace.h"
 
 /* How many pages of the daemon are written at once. */
 #define CACHEFILES_CHUNK_PAGES	16

@@ -12,7 +12,6 @@
 #include <linux/cachefiles.h>
 #include <linux/pid.h>
 #include "ondemand.h"
-#include "trace.h"
 
 /**
  * cachefiles_failover_reopens - May an object be opened again for a READ?

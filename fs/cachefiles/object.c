@@ -7,7 +7,6 @@
 #include <trace/events/fscache.h>
 #include "internal.h"
 #include "ondemand.h"
-#include "trace.h"
 #include "vfs.h"
 
 static struct kmem_cache *cachefiles_object_cache_slab;

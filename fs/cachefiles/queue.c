@@ -14,7 +14,6 @@
 #include <linux/poll.h>
 #include <linux/uaccess.h>
 #include "ondemand.h"
-#include "trace.h"
 
 /* A message on its way: all but the keys of an OPEN. */
 struct cachefiles_delivery {

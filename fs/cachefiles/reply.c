@@ -12,7 +12,6 @@
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 #include "ondemand.h"
-#include "trace.h"
 
 /* What a copen says.  @invalid: the error to be told to its writer, or 0. */
 struct cachefiles_copen {

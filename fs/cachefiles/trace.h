@@ -47,8 +47,6 @@ TRACE_DEFINE_ENUM(CACHEFILES_REQ_DONE);
 #define show_opcode(opcode)						\
 	__print_symbolic(opcode, { 0, "OPEN" }, { 1, "CLOSE" }, { 2, "READ" })
 
-#if IS_ENABLED(CONFIG_CACHEFILES_ONDEMAND)
-
 TRACE_EVENT(cachefiles_od_state,
 	    TP_PROTO(struct cachefiles_ondemand *od, enum cachefiles_od_state to),
 	    TP_ARGS(od, to),
@@ -79,8 +77,6 @@ TRACE_EVENT(cachefiles_req_state,
 		      show_opcode(__entry->opcode), __entry->id,
 		      show_req_state(__entry->from), show_req_state(__entry->to))
 );
-
-#endif /* CONFIG_CACHEFILES_ONDEMAND */
 
 #endif /* CACHEFILES_TRACE_H */
 
