@@ -149,7 +149,8 @@ check_coccinelle() {
 
 check_kernel_doc() {
 	files 'fs/*.[ch]' 'include/*.h' 'compat/*.[ch]' |
-		xargs "$tools/scripts/kernel-doc" -none -Wall -Werror 2>&1 | grep -v ': no structured comments found' || :
+		xargs "$tools/scripts/kernel-doc" -none -Wall -Werror 2>&1 |
+		grep -v ': no structured comments found' || :
 }
 
 # As "make htmldocs" in a kernel tree does it, with its extensions.

@@ -168,8 +168,8 @@ archive() {
 	mv "$2.new.$$" "$2"
 }
 
-programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.erofs losetup dmsetup mount umount mountpoint
-	tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze fallocate
+programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.erofs losetup dmsetup mount umount
+	mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze fallocate
 	sha256sum truncate timeout taskset stdbuf strace tar env)
 
 base_archive() {
@@ -334,8 +334,8 @@ progress "booting $release ($accel, $cpus processors${icount:+, icount})"
 : >"$work/status"
 : >"$work/console"
 SECONDS=0
-qemu-system-x86_64 -M q35 "${machine[@]}" -smp "$cpus" -m "$mem" -display none -nodefaults -no-user-config \
-	-no-reboot -kernel "$image" -initrd "$work/initrd" \
+qemu-system-x86_64 -M q35 "${machine[@]}" -smp "$cpus" -m "$mem" -display none \
+	-nodefaults -no-user-config -no-reboot -kernel "$image" -initrd "$work/initrd" \
 	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init nokaslr mitigations=off \
 vm.timeout=$timeout ${kmemleak:+vm.kmemleak=y} $append" \
 	-chardev "file,id=console,path=$work/console" -serial chardev:console \
