@@ -3,6 +3,8 @@
  * An answer is taken only for a request of its own kind and object that was
  * delivered and is not answered yet; any other id is refused without effect.
  */
+#include <sys/wait.h>
+
 #include "harness.h"
 
 struct two {
@@ -155,6 +157,39 @@ TEST_F(ondemand, earlier_opening)
 	EXPECT_EQ(-ENOBUFS, cf_fill(old, 9, 0, 4096, MB));
 	close(old);
 	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* What was taken back by restore is not answered before it is delivered again. */
+TEST_F(ondemand, taken_back)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, status;
+	pid_t pid;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(!!cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	ASSERT_EQ(0, cf_cmd(e->dev, "restore"));
+	for (__u32 id = 0; id < 16; id++) {
+		EXPECT_EQ(-EINVAL, cf_cread(fd, id)) {
+			TH_LOG("id %u", id);
+		}
+	}
+	EXPECT_EQ(0, cf_reader_done(&r));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(0, res.err);
