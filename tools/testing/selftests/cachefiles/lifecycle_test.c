@@ -32,7 +32,7 @@ static int modules(const char *how)
 static int complaints(void)
 {
 	static const char *const bad[] = {
-		"BUG", "WARNING", "Oops", "leak", "refcount_t", "Objects remaining",
+		"BUG", "WARNING", "Oops", "suspected memory leak", "refcount_t", "Objects remaining",
 		"list_del", "list_add", "possible circular",
 	};
 	static char log[1 << 20];
