@@ -22,8 +22,12 @@ enum {
 	CACHEFILES_LOOK_FETCH,		/* what is there does not count yet */
 };
 
+/* How often a look is repeated because of READs that were answered meanwhile. */
+#define CACHEFILES_LOOK_TRIES	3
+
 /* What a look at the backing file starts from. */
 struct cachefiles_look {
+	unsigned int tries;
 	u32	fetches;
 	loff_t	end;
 };
@@ -91,8 +95,11 @@ static int cachefiles_fetch_queue_locked(struct cachefiles_io *io,
 		return -EIO;
 	if (od->state == CACHEFILES_OD_CLOSED && !cachefiles_failover_reopens(od))
 		return -EIO;
-	/* Somebody's READ was answered since we looked: it may have been ours. */
-	if (od->fetches != look->fetches)
+	/*
+	 * Somebody's READ was answered since we looked: it may have been ours.
+	 * Where that goes on all the time, asking in vain does no harm.
+	 */
+	if (od->fetches != look->fetches && look->tries < CACHEFILES_LOOK_TRIES)
 		return CACHEFILES_LOOK_AGAIN;
 
 	other = cachefiles_fetch_overlap_locked(od, io);
@@ -256,10 +263,11 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 
 static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *todo)
 {
-	struct cachefiles_look look;
+	struct cachefiles_look look = {};
 	int ret;
 
 	do {
+		look.tries++;
 		ret = cachefiles_fetch_admit(io, &look);
 		if (!ret)
 			ret = cachefiles_fetch_look(io, &look, todo);

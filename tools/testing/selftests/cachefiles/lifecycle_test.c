@@ -32,8 +32,8 @@ static int modules(const char *how)
 static int complaints(void)
 {
 	static const char *const bad[] = {
-		"BUG", "WARNING", "Oops", "suspected memory leak", "refcount_t", "Objects remaining",
-		"list_del", "list_add", "possible circular",
+		"BUG", "WARNING", "Oops", "suspected memory leak", "refcount_t",
+		"Objects remaining", "list_del", "list_add", "possible circular",
 	};
 	static char log[1 << 20];
 	int n = klogctl(3, log, sizeof(log) - 1), found = 0;
