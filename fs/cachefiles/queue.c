@@ -249,7 +249,9 @@ static void cachefiles_queue_unpick_locked(struct cachefiles_req *req)
 	if (req->opcode == CACHEFILES_OP_READ)
 		list_move(&req->link, &od->queued);
 	cachefiles_queue_update(od);
-	list_move(&od->ready_link, &od->queue->ready);
+	/* Not if its turn has passed: then the object is being opened again. */
+	if (!list_empty(&od->ready_link))
+		list_move(&od->ready_link, &od->queue->ready);
 	cachefiles_queue_wake(od->queue);
 }
 

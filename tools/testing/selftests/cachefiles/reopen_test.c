@@ -196,6 +196,38 @@ TEST_F(ondemand, closed_in_copy_of_read)
 	finish(_metadata, &r, 0);
 }
 
+/* The reopen is under way for another READ when the copy ends. */
+TEST_F(ondemand, reopening_in_copy_of_read)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r[2];
+	struct cf_msg o, n, m;
+	struct cf_stall st;
+	int fd;
+
+	fd = open_object(e, &r[0], "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r[0], "file", 1, 4096, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	if (cf_stall_start(&st, e->dev))
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
+	close(fd);
+	ASSERT_EQ(0, start_read(e, &r[1], "file", 1, 65536, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
+	/* The OPEN is sent and not answered: there is nothing to deliver. */
+	EXPECT_EQ(0, cf_stall_finish(&st, &m));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	fd = cf_open_fd(&n);
+	ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, MB));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	}
+	finish(_metadata, &r[0], 0);
+	finish(_metadata, &r[1], 0);
+}
+
 /* Closed again before the reopen is answered. */
 TEST_F(ondemand, closed_while_reopening)
 {
