@@ -38,6 +38,17 @@ static void cachefiles_anon_end_fill(struct cachefiles_ondemand *od, struct cach
 	}
 }
 
+/* Is the object open through this descriptor, and the cache alive? */
+static int cachefiles_anon_check_locked(const struct cachefiles_anon *anon)
+{
+	const struct cachefiles_ondemand *od = anon->od;
+
+	lockdep_assert_held(&od->queue->lock);
+	if (od->queue->dead)
+		return -EIO;
+	return od->anon == anon && od->state == CACHEFILES_OD_OPEN ? 0 : -ENOBUFS;
+}
+
 /*
  * Take hold of the object behind a descriptor for an access to its backing file,
  * and announce the access if it is a write.
@@ -49,12 +60,12 @@ static int cachefiles_anon_enter(struct cachefiles_anon *anon, struct cachefiles
 				 struct cachefiles_object **object, struct file **file)
 {
 	struct cachefiles_ondemand *od = anon->od;
+	int ret;
 
 	scoped_guard(spinlock, &od->queue->lock) {
-		if (od->queue->dead)
-			return -EIO;
-		if (od->anon != anon || od->state != CACHEFILES_OD_OPEN)
-			return -ENOBUFS;
+		ret = cachefiles_anon_check_locked(anon);
+		if (ret)
+			return ret;
 		*object = od->object;
 		cachefiles_object_get(*object);
 		if (fill)
@@ -85,12 +96,12 @@ static int cachefiles_anon_check_range(struct cachefiles_anon *anon, loff_t pos,
 {
 	struct cachefiles_ondemand *od = anon->od;
 	loff_t size, end, limit;
+	int ret;
 
 	scoped_guard(spinlock, &od->queue->lock) {
-		if (od->queue->dead)
-			return -EIO;
-		if (od->anon != anon || od->state != CACHEFILES_OD_OPEN)
-			return -ENOBUFS;
+		ret = cachefiles_anon_check_locked(anon);
+		if (ret)
+			return ret;
 		size = od->size;
 	}
 	limit = round_up(size, CACHEFILES_GRANULE);

@@ -214,8 +214,6 @@ static int cachefiles_daemon_dispatch(struct cachefiles_cache *cache, const char
 		if (strcmp(name, cachefiles_commands[i].name) == 0)
 			return cachefiles_daemon_run(cache, &cachefiles_commands[i], args);
 
-	if (cachefiles_cache_state(cache) == CACHEFILES_CACHE_SETUP)
-		return -EOPNOTSUPP;
 	return cachefiles_ondemand_command(cache, name, args);
 }
 

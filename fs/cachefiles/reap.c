@@ -86,13 +86,10 @@ void cachefiles_reap_work(struct work_struct *work)
 		cachefiles_reap_list_locked(&od->blocked, &done);
 		cachefiles_queue_update(od);
 
-		od->reaping = !list_empty(&od->queued) || !list_empty(&od->sent) ||
-			      !list_empty(&od->blocked);
-		if (od->reaping) {
-			cachefiles_od_get(od);
-			queue_delayed_work(cachefiles_ondemand_wq, &od->reaper,
-					   CACHEFILES_REAP_INTERVAL);
-		}
+		od->reaping = false;
+		if (!list_empty(&od->queued) || !list_empty(&od->sent) ||
+		    !list_empty(&od->blocked))
+			cachefiles_reap_arm_locked(od);
 	}
 	cachefiles_req_run_done(&done);
 	cachefiles_ondemand_put(od);
