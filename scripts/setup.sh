@@ -4,9 +4,11 @@
 # setup.sh [build] [vm] [check] [bench] [debug]
 #
 # Brings a Debian 12 machine, as root, to where the named things work; without an
-# argument everything but debug. Packages are installed by apt. The stock kernel and
-# its headers are unpacked into the cache folder, the host's own kernel stays what it
-# is. What is there already is skipped, so this may run as often as one likes.
+# argument everything but debug. Packages are installed by apt. Some are servers that
+# tests run in a virtual machine; those that are new here are neither started nor enabled.
+# The stock kernel and its headers are unpacked into the cache folder, the host's own
+# kernel stays what it is. What is there already is skipped, so this may run as often as
+# one likes.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -15,7 +17,8 @@ series=6.12
 declare -A packages=(
 	[build]="gcc gcc-12 libc6-dev make bc kmod xz-utils zstd libelf1 libssl3 pahole git"
 	[vm]="qemu-system-x86 busybox-static cpio kmod binutils xz-utils zstd e2fsprogs xfsprogs
-		erofs-utils dmsetup mount util-linux"
+		btrfs-progs erofs-utils dmsetup mount util-linux bash attr cachefilesd
+		nfs-kernel-server nfs-common rpcbind diod fio"
 	[check]="sparse coccinelle shellcheck perl python3 python3-sphinx git"
 	[bench]="libfuse3-dev fuse3 pkg-config python3"
 	[debug]="flex bison libelf-dev libssl-dev bc cpio rsync"
@@ -29,9 +32,35 @@ apt_update() {
 	apt-get -q update >"$cache/apt.log" 2>&1 || say "apt-get update failed, see $cache/apt.log"
 }
 
+# While servers are installed, nothing is started. A policy that is there already stays.
+policy=/usr/sbin/policy-rc.d
+held=
+hold_services() {
+	[ ! -e "$policy" ] || return 0
+	held=y
+	trap release_services EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+}
+
+release_services() {
+	[ -z "$held" ] || rm -f "$policy"
+	held=
+}
+
+# disable_services PACKAGE...: nor do the services of new packages start with the machine.
+disable_services() {
+	local units
+
+	mapfile -t units < <(dpkg-query -L "$@" 2>/dev/null |
+		sed -nE 's,^(/usr)?/lib/systemd/system/([^/]*\.(service|socket))$,\2,p')
+	[ ${#units[@]} -eq 0 ] || ! command -v systemctl >/dev/null ||
+		systemctl -q disable "${units[@]}" >>"$cache/apt.log" 2>&1 || :
+}
+
 # Installs what of its arguments is missing.
 apt_install() {
-	local missing=() package
+	local missing=() servers=() package
 
 	for package in "$@"; do
 		[ "$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
@@ -41,9 +70,19 @@ apt_install() {
 	[ "$(id -u)" = 0 ] || die "not root, and these packages are missing: ${missing[*]}"
 	apt_update
 	say "installing ${missing[*]}"
+	for package in "${missing[@]}"; do
+		case $package in
+		cachefilesd | nfs-* | rpcbind | diod) servers+=("$package") ;;
+		esac
+	done
+	[ ${#servers[@]} -eq 0 ] || hold_services
 	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
 		install --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
 		{ tail -20 "$cache/apt.log" >&2; die "installing packages failed"; }
+	if [ ${#servers[@]} -gt 0 ]; then
+		disable_services "${servers[@]}"
+		release_services
+	fi
 }
 
 # fetch PACKAGE: downloads its newest version and prints the file's name
@@ -133,9 +172,10 @@ source_tarball() {
 kernel_tools() {
 	local tarball tmp=$cache/source.new.$$
 
-	[ ! -e "$cache/source/Documentation/sphinx" ] || return 0
+	# The last that was added to the list below dates what is there.
+	[ ! -e "$cache/source/tools/testing/selftests/kselftest/ktap_helpers.sh" ] || return 0
 	tarball=$(source_tarball)
-	rm -rf "$tmp" "$cache/source"
+	rm -rf "$tmp"
 	mkdir -p "$tmp"
 	say "unpacking checkpatch, documentation tools, coccinelle scripts and kselftest headers"
 	tar -xf "$tarball" -C "$tmp" --strip-components=1 --wildcards --no-anchored \
@@ -148,8 +188,10 @@ kernel_tools() {
 		"linux-source-$series/scripts/coccinelle" \
 		"linux-source-$series/tools/testing/selftests/kselftest*.h" \
 		"linux-source-$series/tools/testing/selftests/lib.mk" \
+		"linux-source-$series/tools/testing/selftests/kselftest/ktap_helpers.sh" \
 		"linux-source-$series/tools/testing/selftests/kselftest/runner.sh" \
 		"linux-source-$series/tools/testing/selftests/kselftest/prefix.pl"
+	rm -rf "$cache/source"
 	mv "$tmp" "$cache/source"
 }
 

@@ -11,14 +11,16 @@ usage() {
 
 	Boots a kernel in QEMU, runs COMMAND in it as root and exits with its status. What it
 	prints comes to standard output as it is printed. The console is kept apart; a kernel
-	that reports a bug there fails the run. The guest has busybox, bash and the usual file
-	system tools, "load-modules" loads our modules, what is put into /out comes back.
+	that reports a bug there fails the run. The guest has busybox, bash, the usual file
+	system tools, cachefilesd and servers for NFS and 9p. "load-modules" loads our modules,
+	"load-cachefiles ours|stock" exchanges cachefiles. What is put into /out comes back.
 
 	  --kernel NAME       stock (default), base, debug, or a kernel directory
 	  --build DIR         where our modules were built, default build/RELEASE
 	  --no-modules        leave our modules out
 	  --module NAME       another module of the kernel that is to be at hand
 	  --add HOST:GUEST    a file or directory; libraries of programs come along
+	  --program NAME      a program of the host, if it has it, such as fio
 	  --out DIR           where the guest's /out and console.log go
 	  --disk FILE         raw disk /dev/vda, /dev/vdb, ...
 	  --cpus N --mem MB   default 2 and 2048
@@ -37,9 +39,12 @@ usage() {
 kernel=stock
 build=
 with_modules=y
-modules=(netfs erofs ext4 xfs loop fuse cuse overlay dm-mod dm-flakey dm-delay 9p 9pnet_virtio
-	virtio_blk null_blk crc32c-generic crc32c-intel)
+# cachefiles is the kernel's own, for load-cachefiles; ours is found before it.
+modules=(netfs cachefiles erofs ext4 xfs btrfs loop fuse cuse overlay dm-mod dm-flakey dm-delay
+	9p 9pnet_virtio 9pnet_fd nfs nfsv3 nfsv4 nfsd virtio_blk null_blk crc32c-generic
+	crc32c-intel)
 adds=()
+extra_programs=()
 out=
 disks=()
 cpus=2
@@ -60,6 +65,7 @@ while [ $# -gt 0 ]; do
 	--no-modules) with_modules= ;;
 	--module) modules+=("$2") && shift ;;
 	--add) adds+=("$2") && shift ;;
+	--program) extra_programs+=("$2") && shift ;;
 	--out) out=$2 && shift ;;
 	--disk) disks+=("$2") && shift ;;
 	--cpus) cpus=$2 && shift ;;
@@ -168,15 +174,23 @@ archive() {
 	mv "$2.new.$$" "$2"
 }
 
-programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.erofs losetup dmsetup mount umount
-	mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze fallocate
-	sha256sum truncate timeout taskset stdbuf strace tar env)
+programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.erofs losetup dmsetup mount
+	umount mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze
+	fallocate sha256sum truncate timeout taskset stdbuf strace tar env cp dd cmp stat find
+	getfattr setfattr cachefilesd diod exportfs rpc.mountd rpc.nfsd rpcbind mount.nfs
+	mount.nfs4 umount.nfs umount.nfs4)
+configs=(mke2fs.conf netconfig services protocols rpc nsswitch.conf)
+
+# host_program NAME: its path; none if the host lacks it
+host_program() {
+	PATH=$PATH:/usr/sbin:/sbin command -v "$1"
+}
 
 base_archive() {
 	local path paths=() key root
 
 	for path in "${programs[@]}"; do
-		path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$path") && paths+=("$path")
+		path=$(host_program "$path") && paths+=("$path")
 	done
 	key=$({
 		stat -L -c '%n %s %Y' "${paths[@]}" /bin/busybox /etc/ld.so.cache
@@ -204,11 +218,21 @@ base_archive() {
 	for path in modprobe insmod rmmod depmod lsmod modinfo; do
 		ln -s "$(guest_path "$(command -v kmod)")" "$root/usr/sbin/$path"
 	done
-	[ ! -e /etc/mke2fs.conf ] || cp /etc/mke2fs.conf "$root/etc/"
+	for path in "${configs[@]}"; do
+		[ ! -e "/etc/$path" ] || cp "/etc/$path" "$root/etc/"
+	done
+	echo "127.0.0.1 localhost vm" >"$root/etc/hosts"
 	ln -s /proc/self/mounts "$root/etc/mtab"
-	echo "root:x:0:0:root:/root:/bin/sh" >"$root/etc/passwd"
-	echo "nobody:x:65534:65534:nobody:/:/bin/false" >>"$root/etc/passwd"
+	mkdir -p "$root"/var/lib/nfs/{sm,sm.bak,v4recovery}
+	ln -s /run "$root/var/run"
+	{
+		echo "root:x:0:0:root:/root:/bin/sh"
+		echo "nobody:x:65534:65534:nobody:/:/bin/false"
+		echo "_rpc:x:100:65534::/run/rpcbind:/bin/false"
+		echo "statd:x:101:65534::/var/lib/nfs:/bin/false"
+	} >"$root/etc/passwd"
 	printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
+	: >"$root/etc/exports"
 	install -m 755 "$top/scripts/guest/init" "$root/init"
 	for path in "$top"/scripts/guest/*; do
 		[ "${path##*/}" = init ] || install -m 755 -t "$root/usr/bin" "$path"
@@ -264,6 +288,9 @@ job_archive() {
 	ln -s usr/lib "$root/lib"
 	depmod -b "$root" "$release"
 	rm -rf "${root:?}/lib" "$root/usr/lib/modules/$release/kernel"
+	for spec in ${extra_programs[@]+"${extra_programs[@]}"}; do
+		! spec=$(host_program "$spec") || adds+=("$spec:$spec")
+	done
 	for spec in ${adds[@]+"${adds[@]}"}; do
 		add "$root" "${spec%%:*}" "${spec#*:}"
 	done
