@@ -280,6 +280,8 @@ kselftest_programs() {
 	local dir=build/selftests
 
 	mkdir -p "$dir"
+	# A test that is gone from the source does not stay there.
+	rm -f "$dir"/*_test.sh
 	make -s -j "$jobs" -C "$kselftests" O="$top/$dir" \
 		KSELFTEST_DIR="$tools/tools/testing/selftests" >"$logs/make-selftests.log" 2>&1 || {
 		tail -30 "$logs/make-selftests.log"
@@ -303,7 +305,8 @@ kselftest() {
 		return
 	}
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(
-		find build/selftests -name '*_test' -printf '%f\n' | sort)
+		find build/selftests -maxdepth 1 \( -name '*_test' -o -name '*_test.sh' \) -printf '%f\n' |
+			sort)
 	# Slow tests, lifecycle_test above all, are for the fast kernel.
 	local slow=1
 	[ "$kernel" = stock ] || { scale=10 && slow=; }
@@ -318,7 +321,7 @@ kselftest() {
 		status=0
 		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$kernel" --mem 3072 \
 			--timeout $((1500 * scale)) --out "$log.out" \
-			--add build/selftests:/job/cachefiles -- \
+			--add build/selftests:/job/cachefiles --program fio -- \
 			env CF_TIME_SCALE=$scale ${slow:+CF_SLOW=1} run-kselftests \
 			/job/cachefiles "${left[@]}" \
 			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# An NFS server on this machine, for tests that source test.sh before it.
+#
+# cf_nfs_server DIR: exports DIR, read-write, to this machine by NFSv3 and NFSv4.2
+# cf_nfs_mount VERSION DIR [OPTIONS]: mounts it; with "fsc" among OPTIONS cached
+#
+# nfsd is one for the machine, so a running one is nothing to touch: cf_need_nfs skips.
+
+# cf_need_nfs: or the program is skipped
+cf_need_nfs() {
+	cf_need rpcbind rpc.mountd rpc.nfsd exportfs mount.nfs
+	cf_need_module nfs nfsv3 nfsv4 nfsd
+	cf_need_fs nfs nfs4 nfsd
+	[ ! -e /proc/fs/nfsd/threads ] || [ "$(cat /proc/fs/nfsd/threads)" = 0 ] ||
+		cf_skip_all "an NFS server is running here"
+}
+
+cf_nfs_dir=
+
+# cf_nfs_server DIR
+cf_nfs_server() {
+	cf_nfs_dir=$1
+	mkdir -p /var/lib/nfs "$1" /run/rpcbind
+	mount -t tmpfs cachefiles-selftest /var/lib/nfs || return
+	mkdir -p /var/lib/nfs/{sm,sm.bak,v4recovery}
+	touch /var/lib/nfs/{etab,rmtab,state}
+	mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd || return
+
+	# NFSv3 wants it even when every port is known.
+	if ! [ -S /run/rpcbind.sock ] || ! rpc_answers; then
+		cf_background rpcbind -f -w
+		cf_wait 10 rpc_answers || return
+	fi
+	cf_background rpc.mountd -F --no-udp -p 20048 >"$CF_DIR/mountd.log" 2>&1
+	exportfs -o rw,no_root_squash,async,insecure,no_subtree_check,fsid=0 "127.0.0.1:$1" || return
+	# Nobody has anything to reclaim from a server that has just been made.
+	echo 10 >/proc/fs/nfsd/nfsv4gracetime 2>/dev/null || :
+	rpc.nfsd -N 4.0 -N 4.1 -V 3 -V 4.2 8 || return
+	echo Y >/proc/fs/nfsd/v4_end_grace 2>/dev/null || :
+}
+
+rpc_answers() {
+	: 2>/dev/null <>/dev/tcp/127.0.0.1/111
+}
+
+# cf_nfs_mount VERSION DIR [OPTIONS]: 3 or 4.2
+cf_nfs_mount() {
+	local path=/ options
+
+	options=vers=$1,proto=tcp,sec=sys,soft,timeo=$((600 * CF_SCALE)),retrans=3${3:+,$3}
+	if [ "$1" = 3 ]; then
+		path=$cf_nfs_dir
+		options+=,nolock,mountproto=tcp,mountport=20048,port=2049
+	fi
+	mkdir -p "$2"
+	cf_timeout 60 mount -t nfs -o "$options" "127.0.0.1:$path" "$2"
+}
+
+# cf_nfs_stop: what is left of a server when the program ends
+cf_nfs_stop() {
+	rpc.nfsd 0
+	exportfs -au
+	umount /proc/fs/nfsd 2>/dev/null || :
+	umount /var/lib/nfs
+}
+
+# cf_nfs_reads: READs and READ_PLUSes that the server has answered, of all versions
+cf_nfs_reads() {
+	awk '$1 == "proc3" { n += $9 }
+		$1 == "proc4ops" { n += $28 + $71 }
+		END { print n + 0 }' \
+		/proc/net/rpc/nfsd
+}
