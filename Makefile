@@ -16,14 +16,18 @@ BUILD		?= build/$(release)
 
 options	:= CACHEFILES=m CACHEFILES_ONDEMAND=$(ONDEMAND) CACHEFILES_DEBUG=$(DEBUG) \
 	   CACHEFILES_ERROR_INJECTION=$(ERROR_INJECTION) ONDEMANDFS=m
-kbuild	= $(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) \
-	  $(patsubst %=n,%=,$(addprefix CONFIG_,$(options))) \
-	  $(if $(wildcard $(KDIR)/Module.symvers),,KBUILD_MODPOST_WARN=1)
+kbuild	= $(MAKE) -C $(KDIR) $(patsubst %=n,%=,$(addprefix CONFIG_,$(options))) \
+	  $(if $(wildcard $(KDIR)/Module.symvers),,KBUILD_MODPOST_WARN=1) M=$(abspath $(BUILD))
 probes	:= $(wildcard compat/probe/*)
 
-modules: $(BUILD)/generated/compat-config.h
+modules: $(BUILD)/generated/compat-config.h $(if $(filter y,$(TEST_MODULES)),test_modules)
 	@scripts/mirror.sh $(BUILD) $(options)
 	+$(kbuild) modules
+
+# Modules that only tests load; neither built nor installed unless asked for.
+test_modules: $(BUILD)/generated/compat-config.h
+	@scripts/mirror.sh $(BUILD) $(options)
+	+$(kbuild)/test_modules modules
 
 # What this kernel offers is asked once; its configuration dates the answer.
 $(BUILD)/generated/compat-config.h: $(probes) $(KDIR)/include/generated/autoconf.h
@@ -55,5 +59,5 @@ demo bench:
 help:
 	@cat scripts/help.txt
 
-.PHONY: modules modules_install clean check check-static check-vm check-debug demo bench help
+.PHONY: modules test_modules modules_install clean check check-static check-vm check-debug demo bench help
 .DELETE_ON_ERROR:

@@ -37,6 +37,14 @@ for dir in "$top"/fs/*/; do
 	ln -sfn "$top/compat/Kbuild.include" "$mirror/Kbuild"
 done
 
+# A build of its own, so that nobody installs it.
+tests=$build/test_modules
+link_into "$tests" "$top"/tools/testing/selftests/cachefiles/test_modules/*
+ln -sfn "$top/compat" "$tests/compat"
+ln -sfn "$top/include" "$tests/include"
+ln -sfn ../generated "$tests/generated"
+ln -sfn "$top/compat/Kbuild.include" "$tests/Kbuild"
+
 mkdir -p "$build/generated"
 config=$build/generated/config.h
 {

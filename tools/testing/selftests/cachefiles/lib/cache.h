@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <linux/types.h>
+
 #define CF_BASE		"/tmp/cachefiles-selftest"
 #define CF_STORE	CF_BASE "/store"
 
