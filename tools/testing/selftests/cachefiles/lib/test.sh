@@ -211,17 +211,22 @@ cf_background() {
 	cf_pids+=($!)
 }
 
-# cf_end PID [SIGNAL]: ends one of them and waits for it; its status
-cf_end() {
+# cf_join PID: waits for the end of one of them; its status
+cf_join() {
 	local pid kept=() status=0
 
-	kill -"${2:-TERM}" -- "-$1" 2>/dev/null || :
 	wait "$1" 2>/dev/null || status=$?
 	for pid in "${cf_pids[@]}"; do
 		[ "$pid" = "$1" ] || kept+=("$pid")
 	done
 	cf_pids=("${kept[@]}")
 	return $status
+}
+
+# cf_end PID [SIGNAL]: ends one of them and waits for it; its status
+cf_end() {
+	kill -"${2:-TERM}" -- "-$1" 2>/dev/null || :
+	cf_join "$1"
 }
 
 # --- file systems ---
@@ -387,6 +392,14 @@ cf_clean_up() {
 
 	trap '' TERM INT
 	for pid in "${cf_pids[@]}"; do
+		kill -TERM -- "-$pid" 2>/dev/null || :
+		kill -CONT -- "-$pid" 2>/dev/null || :
+	done
+	for pid in "${cf_pids[@]}"; do
+		for _ in {1..20}; do
+			kill -0 -- "-$pid" 2>/dev/null || break
+			sleep 0.1
+		done
 		cf_end "$pid" KILL
 	done
 	if declare -F cf_at_end >/dev/null; then
