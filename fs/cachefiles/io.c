@@ -159,20 +159,25 @@ void cachefiles_io_start(struct cachefiles_io *io, struct file *file)
 	struct iov_iter whole = io->iter;
 	int ret;
 
+	/* What submits a read may look at iocb and file after it was completed. */
+	refcount_inc(&io->ref);
+	get_file(file);
 	io->iocb.ki_filp = file;
 	io->iocb.ki_pos = io->pos;
 	io->iocb.ki_complete = cachefiles_io_backing_done;
 	ret = cachefiles_io_read(file, &io->iocb, &io->iter);
-	if (ret == -EIOCBQUEUED)
-		return;
-	if (ret != io->len && cachefiles_io_has_dying_helper(io)) {
+	if (ret == -EIOCBQUEUED) {
+		/* It may be complete by now. */
+	} else if (ret != io->len && cachefiles_io_has_dying_helper(io)) {
 		io->iter = whole;
 		cachefiles_io_end_read(io->reading);
 		fput(file);
 		cachefiles_io_defer(io);
-		return;
+	} else {
+		cachefiles_io_backing_done(&io->iocb, ret);
 	}
-	cachefiles_io_backing_done(&io->iocb, ret);
+	fput(file);
+	cachefiles_io_put(io);
 }
 
 /**
