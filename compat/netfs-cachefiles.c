@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Stands in for fs/cachefiles/netfs.c where completions are told whether they are
- * called asynchronously, and EROFS has an entry of its own.
+ * called asynchronously, a read from the cache is repeated from the server if it
+ * brings nothing but not if it brings an error, and EROFS has an entry of its own.
  */
 #include "internal.h"
 
@@ -11,8 +12,9 @@ static bool compat_netfs_begin(struct netfs_cache_resources *cres,
 #define cachefiles_netfs_begin compat_netfs_begin
 #define netfs_write_subrequest_terminated(op, ret) \
 	netfs_write_subrequest_terminated(op, ret, false)
-/* Only where it is called: true is right in any context. */
+/* Only where they are called: true is right in any context. */
 #define term_func(priv, ret) term_func(priv, ret, true)
+#define read_func(priv, ret) read_func(priv, max_t(ssize_t, ret, 0), true)
 
 #include "netfs.c"
 
@@ -22,11 +24,12 @@ static enum netfs_io_source
 compat_netfs_prepare_ondemand_read(struct netfs_cache_resources *cres, loff_t start,
 				   size_t *len, loff_t i_size, unsigned long *flags, ino_t ino)
 {
-	struct netfs_io_subrequest subreq = { .start = start, .len = *len };
-	enum netfs_io_source source = cachefiles_netfs_prepare_read(&subreq, i_size);
-
-	*len = subreq.len;
-	return source;
+	if (start >= i_size)
+		return NETFS_FILL_WITH_ZEROES;
+	if (!cachefiles_cres_object(cres)->od)
+		return NETFS_DOWNLOAD_FROM_SERVER;
+	cachefiles_netfs_slice_ondemand(start, len);
+	return NETFS_READ_FROM_CACHE;
 }
 
 static const struct netfs_cache_ops compat_netfs_ops = {
@@ -36,6 +39,7 @@ static const struct netfs_cache_ops compat_netfs_ops = {
 	.issue_write		= cachefiles_netfs_issue_write,
 	.prepare_read		= cachefiles_netfs_prepare_read,
 	.prepare_ondemand_read	= compat_netfs_prepare_ondemand_read,
+	.prepare_write_subreq	= cachefiles_netfs_prepare_write_subreq,
 	.prepare_write		= cachefiles_netfs_prepare_write,
 	.query_occupancy	= cachefiles_netfs_query_occupancy,
 };

@@ -109,9 +109,10 @@ void cachefiles_cache_put(struct cachefiles_cache *cache)
  * @what: What has failed, for the log
  * @error: How it has failed
  *
- * Nothing new is cached or fetched from now on, and all requests to the daemon
- * end.  The cache stays bound until the device is closed; a bind that is running
- * fails.  Any call but the first does nothing.
+ * Nothing new is cached or fetched from now on, all requests to the daemon end, and
+ * what is in the cache stays as it is on disk.  The cache stays bound until the
+ * device is closed; a bind that is running fails.  Any call but the first does
+ * nothing.
  *
  * Context: May sleep; no spinlock is held.
  */
@@ -121,6 +122,7 @@ void cachefiles_cache_io_error(struct cachefiles_cache *cache, const char *what,
 
 	might_sleep();
 
+	WRITE_ONCE(cache->failed, true);
 	if (!cachefiles_cache_set_state(cache, CACHEFILES_CACHE_DEAD))
 		return;
 	pr_err("I/O error: %s: error %d\n", what, error);
@@ -147,7 +149,7 @@ static int cachefiles_cache_check_root(const struct path *path)
 	if (is_idmapped_mnt(path->mnt))
 		return -EINVAL;
 	if (!inode->i_op->lookup || !inode->i_op->mkdir || !inode->i_op->tmpfile ||
-	    !(inode->i_opflags & IOP_XATTR) || !sb->s_op->statfs || !sb->s_op->sync_fs ||
+	    !(inode->i_opflags & IOP_XATTR) || !sb->s_op->statfs ||
 	    sb->s_blocksize > PAGE_SIZE)
 		return -EOPNOTSUPP;
 	if (sb_rdonly(sb) || __mnt_is_readonly(path->mnt))
@@ -221,7 +223,8 @@ static int cachefiles_cache_open_dirs(struct cachefiles_cache *cache)
 		return PTR_ERR(dentry);
 	cache->graveyard = dentry;
 
-	return cachefiles_space_evaluate(cache);
+	ret = cachefiles_presence_check(cache);
+	return ret ?: cachefiles_space_evaluate(cache);
 }
 
 /*
@@ -241,14 +244,18 @@ static int cachefiles_cache_add(struct cachefiles_cache *cache)
  * One attempt to bind.  A failure leaves nothing behind but the queue of a cache
  * that has died meanwhile: somebody may be looking at it.
  */
-static int cachefiles_cache_try_bind(struct cachefiles_cache *cache)
+static int cachefiles_cache_try_bind(struct cachefiles_cache *cache, bool ondemand)
 {
 	struct fscache_cache *fscache;
 	int ret;
 
-	ret = cachefiles_ondemand_init_cache(cache);
-	if (ret)
-		return ret;
+	if (ondemand) {
+		ret = cachefiles_ondemand_init_cache(cache);
+		if (ret)
+			return ret;
+	}
+	cache->bound_at = jiffies;
+	cache->missed_at = jiffies;
 
 	fscache = fscache_acquire_cache(cache->tag ?: CACHEFILES_DEFAULT_TAG);
 	if (IS_ERR(fscache)) {
@@ -277,7 +284,7 @@ free_queue:
 /**
  * cachefiles_cache_bind - Make a cache of a directory
  * @cache: The cache; not bound
- * @mode: Argument of the command: "ondemand"
+ * @mode: Argument of the command: "ondemand", or nothing for the original mode
  *
  * A tag or a directory that belongs to a cache which is being torn down is waited
  * for.  After a failure bind can be tried again, with another directory and tag.
@@ -285,13 +292,14 @@ free_queue:
  * Context: Process that has the right to do it; cache->cmd_mutex is held.
  * Return: 0; -ERANGE if the limits contradict each other; -EINVAL if no directory
  * was given, @mode is not known, or the mount is id-mapped; -EOPNOTSUPP if the
- * mode is not supported, or the file system isn't; -EBUSY if the cache is bound, or
+ * mode or the file system can't be had; -EBUSY if the cache is bound, or
  * another cache has the tag or the directory; -EINTR if the task is being killed;
  * -EROFS, -EIO, -EPERM, -ENOBUFS, -ENOMEM, or an error of path walk or security
  * module.
  */
 int cachefiles_cache_bind(struct cachefiles_cache *cache, const char *mode)
 {
+	bool ondemand = strcmp(mode, "ondemand") == 0;
 	bool dying;
 	int ret;
 
@@ -304,15 +312,13 @@ int cachefiles_cache_bind(struct cachefiles_cache *cache, const char *mode)
 		return -EINVAL;
 	if (cachefiles_cache_state(cache) == CACHEFILES_CACHE_LIVE)
 		return -EBUSY;
-	if (!*mode)
-		return -EOPNOTSUPP;
-	if (strcmp(mode, "ondemand") != 0)
+	if (*mode && !ondemand)
 		return -EINVAL;
 
 	do {
 		/* Look before trying: a tear-down that ends in between counts as one. */
 		dying = atomic_read(&cachefiles_teardowns);
-		ret = cachefiles_cache_try_bind(cache);
+		ret = cachefiles_cache_try_bind(cache, ondemand);
 		if (ret != -EBUSY || !dying)
 			break;
 		if (wait_event_killable(cachefiles_teardown_wait,

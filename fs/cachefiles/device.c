@@ -38,7 +38,7 @@ static ssize_t cachefiles_device_read(struct file *file, char __user *buffer, si
 		return 0;
 	if (cache->queue)
 		return cachefiles_ondemand_daemon_read(cache, buffer, len);
-	return -EIO;
+	return cachefiles_stat_read(cache, buffer, len);
 }
 
 static ssize_t cachefiles_device_write(struct file *file, const char __user *buffer, size_t len,
@@ -53,8 +53,12 @@ static __poll_t cachefiles_device_poll(struct file *file, struct poll_table_stru
 	__poll_t mask = 0;
 
 	poll_wait(file, &cache->daemon_wait, wait);
-	if (cachefiles_cache_state(cache) != CACHEFILES_CACHE_SETUP && cache->queue)
+	if (cachefiles_cache_state(cache) == CACHEFILES_CACHE_SETUP)
+		return 0;
+	if (cache->queue)
 		mask = cachefiles_ondemand_daemon_poll(cache);
+	else
+		mask = cachefiles_stat_poll(cache);
 	if (READ_ONCE(cache->culling))
 		mask |= EPOLLOUT;
 	return mask;

@@ -233,8 +233,8 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	io->reading = cachefiles_io_begin_read();
 	end = io->pos + (loff_t)io->len;
 	/* Ask first what is likely: a hole, or data if they were just fetched. */
-	data = io->fetched ? io->pos : cachefiles_io_next_data(file, io->pos, end);
-	hole = data == io->pos ? cachefiles_io_next_hole(file, io->pos, end) : io->pos;
+	data = io->fetched ? io->pos : cachefiles_presence_next_data(file, io->pos, end);
+	hole = data == io->pos ? cachefiles_presence_next_hole(file, io->pos, end) : io->pos;
 	ret = min3(data, hole, (loff_t)0);
 	if (!ret && hole > io->pos) {
 		ret = cachefiles_io_cut(io, hole, todo);

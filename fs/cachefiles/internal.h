@@ -99,10 +99,22 @@ struct cachefiles_credit {
 };
 
 /**
+ * struct cachefiles_released - What has become free to be culled
+ * @files: Number of files.
+ * @sectors: Their size on disk, in units of 512 bytes.
+ */
+struct cachefiles_released {
+	u32			files;
+	u64			sectors;
+};
+
+/**
  * struct cachefiles_cache - One open of /dev/cachefiles
  * @ref: One for the open device, one for each volume, one for each object's
  *	on-demand half (A).
  * @state: enum cachefiles_cache_state; written by cachefiles_cache_set_state().
+ * @failed: The backing file system has failed: nothing is stored any more.  Set by
+ *	cachefiles_cache_io_error(), never cleared.
  * @cmd_mutex: Serialises bind and the other set-up commands.
  * @fscache: What fscache knows this cache as; NULL until bound (C, then I).
  * @mnt: Mount that holds the cache directory (I after bind).
@@ -116,26 +128,31 @@ struct cachefiles_credit {
  * @dir_name: Argument of ``dir`` (C).
  * @tag: Argument of ``tag``, or NULL for the default (C).
  * @bind_failed: bind was tried in vain; @dir_name and @tag may be corrected (C).
- * @queue: On-demand mode and its request queue; NULL in any other mode.  Set by
+ * @bound_at: When it was bound, in jiffies (I after bind).
+ * @missed_at: When an object could not be attached last, in jiffies.
+ * @queue: On-demand mode and its request queue; NULL in original mode.  Set by
  *	a bind that succeeds, constant from then on.
  * @daemon_wait: Where poll() on the device waits.
  * @lists_lock: Guards @volumes, @objects and volume and object membership.
  * @volumes: Attached volumes (L).
  * @objects: Objects not withdrawn yet (L).
- * @space_lock: Guards the limits, @credit and @culling.
+ * @space_lock: Guards the limits, @credit, @culling and what the daemon is told.
  * @files: Limits in inodes.
  * @blocks: Limits in blocks of @bsize bytes.
  * @bsize: Block size that the backing file system reports (I after bind).
  * @credit: What may be allocated before the file system is asked again (S).
  * @culling: Space is short; the daemon should cull (S).
- * @released_files: Files closed since the daemon asked last (A).
- * @released_sectors: Their size in sectors of 512 bytes (A).
+ * @released: What was released since the daemon asked last (S).
+ * @changes: Counts reasons for the daemon to ask again (S).
+ * @changes_told: @changes when the daemon asked last (S).
+ * @writing: Bytes on their way to the backing file system (A).
  * @teardown: Unbinds the cache after the device was closed.
  * @torn_down: @teardown is done.
  */
 struct cachefiles_cache {
 	refcount_t			ref;
 	enum cachefiles_cache_state	state;
+	bool				failed;
 	struct mutex			cmd_mutex;	/* set-up commands */
 
 	struct fscache_cache		*fscache;
@@ -150,6 +167,8 @@ struct cachefiles_cache {
 	char				*dir_name;
 	char				*tag;
 	bool				bind_failed;
+	unsigned long			bound_at;
+	unsigned long			missed_at;
 
 	struct cachefiles_queue		*queue;
 	wait_queue_head_t		daemon_wait;
@@ -164,8 +183,10 @@ struct cachefiles_cache {
 	unsigned int			bsize;
 	struct cachefiles_credit	credit;
 	bool				culling;
-	atomic_t			released_files;
-	atomic64_t			released_sectors;
+	struct cachefiles_released	released;
+	u32				changes;
+	u32				changes_told;
+	atomic64_t			writing;
 
 	struct work_struct		teardown;
 	struct completion		torn_down;
@@ -200,9 +221,10 @@ struct cachefiles_volume {
  * @cookie: The data cookie; the object holds a reference (I).
  * @volume: The volume it is in; fscache keeps it as long as the cookie (I).
  * @link: In cache->objects, empty once withdrawn (L).
- * @lock: Guards @file and @named.
+ * @lock: Guards @file.
  * @file: The backing file, or NULL (O).
- * @named: @file has its name in the fan-out directory (O).
+ * @cuts_begun: Counts what was taken away from the file, see presence.c (A).
+ * @cuts_done: The same, counted when it was done (A).
  * @name: The name of the backing file (I).
  * @od: The daemon's side of the object; NULL unless the cache is on-demand (I).
  */
@@ -212,9 +234,10 @@ struct cachefiles_object {
 	struct fscache_cookie		*cookie;
 	struct cachefiles_volume	*volume;
 	struct list_head		link;
-	spinlock_t			lock;		/* file, named */
+	spinlock_t			lock;		/* file */
 	struct file			*file;
-	bool				named;
+	atomic_t			cuts_begun;
+	atomic_t			cuts_done;
 	char				*name;
 	struct cachefiles_ondemand	*od;
 };
@@ -277,6 +300,35 @@ void cachefiles_device_exit(void);
 char *cachefiles_key_name(struct fscache_cookie *cookie);
 
 /*
+ * io_read.c
+ */
+int cachefiles_io_begin_read(void);
+void cachefiles_io_end_read(int token);
+void cachefiles_io_wait_for_reads(void);
+int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *iter);
+enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, struct file *file,
+					  loff_t start, size_t *len, bool *copy);
+int cachefiles_io_read_async(struct cachefiles_object *object, struct file *file, loff_t pos,
+			     struct iov_iter *iter, unsigned int inval_counter,
+			     netfs_io_terminated_t term_func, void *term_priv);
+int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file, loff_t start,
+			    size_t len, size_t granularity, loff_t *data_start,
+			    size_t *data_len);
+
+/*
+ * io_write.c
+ */
+int cachefiles_io_write_init(void);
+void cachefiles_io_write_exit(void);
+ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
+			    struct iov_iter *from);
+int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *file,
+				loff_t *start, size_t *len, size_t upper_len);
+int cachefiles_io_write_async(struct cachefiles_object *object, struct file *file, loff_t pos,
+			      struct iov_iter *from, netfs_io_terminated_t term_func,
+			      void *term_priv);
+
+/*
  * namei.c
  */
 bool cachefiles_namei_is_marked(struct dentry *dentry);
@@ -285,10 +337,11 @@ void cachefiles_namei_unmark(struct dentry *dentry);
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
 					const char *name, bool *is_new);
 void cachefiles_namei_put_dir(struct dentry *dentry);
+struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object);
 struct file *cachefiles_namei_open(struct cachefiles_object *object);
-struct file *cachefiles_namei_tmpfile(struct cachefiles_object *object);
+struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct dentry *dir);
 int cachefiles_namei_link(struct cachefiles_object *object, struct file *file);
-void cachefiles_namei_release(struct cachefiles_object *object, struct file *file, bool named);
+void cachefiles_namei_release(struct cachefiles_cache *cache, struct file *file, bool named);
 int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file);
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim);
@@ -298,22 +351,7 @@ int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
  */
 bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want);
 void cachefiles_netfs_terminated(netfs_io_terminated_t term_func, void *priv, ssize_t ret);
-
-/*
- * io_read.c
- */
-loff_t cachefiles_io_next_data(struct file *file, loff_t pos, loff_t end);
-loff_t cachefiles_io_next_hole(struct file *file, loff_t pos, loff_t end);
-int cachefiles_io_begin_read(void);
-void cachefiles_io_end_read(int token);
-void cachefiles_io_wait_for_reads(void);
-int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *iter);
-
-/*
- * io_write.c
- */
-ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
-			    struct iov_iter *from);
+void cachefiles_netfs_read_terminated(netfs_io_terminated_t read_func, void *priv, ssize_t ret);
 
 /*
  * object.c
@@ -326,6 +364,23 @@ int cachefiles_object_attach(struct cachefiles_object *object, loff_t size);
 void cachefiles_object_withdraw_all(struct cachefiles_cache *cache);
 int cachefiles_object_init(void);
 void cachefiles_object_exit(void);
+
+/*
+ * presence.c
+ */
+loff_t cachefiles_presence_next_data(struct file *file, loff_t pos, loff_t end);
+loff_t cachefiles_presence_next_hole(struct file *file, loff_t pos, loff_t end);
+bool cachefiles_presence_is_full(struct file *file, loff_t pos, loff_t end);
+loff_t cachefiles_presence_seek(struct file *file, loff_t pos, int whence);
+int cachefiles_presence_begin(struct cachefiles_object *object);
+bool cachefiles_presence_stays(struct cachefiles_object *object, int begun);
+void cachefiles_presence_begin_cut(struct cachefiles_object *object);
+void cachefiles_presence_end_cut(struct cachefiles_object *object);
+void cachefiles_presence_forget(struct cachefiles_object *object, struct file *file, loff_t pos,
+				loff_t end);
+void cachefiles_presence_distrust(struct cachefiles_object *object, struct file *file,
+				  const char *what, int error);
+int cachefiles_presence_check(struct cachefiles_cache *cache);
 
 /*
  * security.c
@@ -346,7 +401,18 @@ EXTEND_CLASS(override_creds, _cachefiles,
 int cachefiles_space_init(struct cachefiles_cache *cache);
 int cachefiles_space_recompute(struct cachefiles_cache *cache);
 int cachefiles_space_evaluate(struct cachefiles_cache *cache);
-int cachefiles_space_check(struct cachefiles_cache *cache, unsigned int files, u64 bytes);
+int cachefiles_space_check_create(struct cachefiles_cache *cache);
+int cachefiles_space_begin_write(struct cachefiles_cache *cache, u64 bytes);
+void cachefiles_space_end_write(struct cachefiles_cache *cache, u64 bytes);
+
+/*
+ * stat.c
+ */
+void cachefiles_stat_changed_locked(struct cachefiles_cache *cache);
+void cachefiles_stat_wake(struct cachefiles_cache *cache);
+void cachefiles_stat_released(struct cachefiles_cache *cache, u64 sectors);
+ssize_t cachefiles_stat_read(struct cachefiles_cache *cache, char __user *buffer, size_t len);
+__poll_t cachefiles_stat_poll(struct cachefiles_cache *cache);
 
 /*
  * volume.c
@@ -360,6 +426,7 @@ struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 ke
 /*
  * xattr.c
  */
+int cachefiles_xattr_probe(struct cachefiles_cache *cache, struct file *file);
 int cachefiles_xattr_set_object(struct cachefiles_object *object, struct file *file, bool dirty);
 int cachefiles_xattr_check_object(struct cachefiles_object *object, struct file *file);
 int cachefiles_xattr_remove_object(struct cachefiles_object *object, struct file *file);

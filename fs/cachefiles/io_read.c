@@ -1,62 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Reading backing files: what is present, and the data.
+ * Reading backing files.  On-demand objects are read from fetch.c and io.c, which
+ * use cachefiles_io_read(); the rest here is for objects of the original mode.
  */
+#include <linux/file.h>
 #include <linux/ioprio.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/uio.h>
 #include "internal.h"
 #include "vfs.h"
-
-/**
- * cachefiles_io_next_data - Find what is present next
- * @file: A backing file.
- * @pos: Where to start, in bytes.
- * @end: Where to stop.
- *
- * Context: process, may sleep for the backing file system.
- * Return: where data start, between @pos and @end and @end if there are none, as
- * a multiple of CACHEFILES_GRANULE unless that is @pos or @end; or an error.
- */
-loff_t cachefiles_io_next_data(struct file *file, loff_t pos, loff_t end)
-{
-	loff_t data = cachefiles_vfs_llseek(file, pos, SEEK_DATA);
-
-	if (data == -ENXIO)
-		return end;
-	if (data < 0 || data == pos)
-		return data;
-	return min(round_up(data, CACHEFILES_GRANULE), end);
-}
-
-/**
- * cachefiles_io_next_hole - Find what is missing next
- * @file: A backing file.
- * @pos: Where to start, in bytes; there are data.
- * @end: Where to stop.
- *
- * Only whole granules are present, but that the last one of a file may be
- * shorter on disk.
- *
- * Context: process, may sleep for the backing file system.
- * Return: where the first hole starts, between @pos and @end and @end if there is
- * none; or an error.
- */
-loff_t cachefiles_io_next_hole(struct file *file, loff_t pos, loff_t end)
-{
-	loff_t hole = cachefiles_vfs_llseek(file, pos, SEEK_HOLE);
-	loff_t size = i_size_read(file_inode(file));
-
-	if (hole < 0)
-		return hole;
-	if (hole <= size - (loff_t)CACHEFILES_GRANULE)
-		hole = round_down(hole, CACHEFILES_GRANULE);
-	else
-		hole = size;
-	return clamp(hole, pos, end);
-}
 
 /*
  * Spans every read from the look that found data present to the completion, so
@@ -131,4 +86,206 @@ int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *i
 	ret = vfs_iocb_iter_read(file, iocb, iter);
 	memalloc_nofs_restore(nofs);
 	return ret;
+}
+
+/**
+ * struct cachefiles_read - A read for the netfs
+ * @iocb: The read from the backing file.
+ * @ref: One for completing it, one for submitting it (A).
+ * @object: What is read; the netfs holds an access until it is called back (I).
+ * @len: Bytes wanted (I).
+ * @cuts: What cachefiles_presence_begin() returned (I).
+ * @inval_counter: Invalidations of the cookie when the operation began (I).
+ * @term_func: Called with the result; NULL if the caller waits (I).
+ * @term_priv: Its argument (I).
+ */
+struct cachefiles_read {
+	struct kiocb			iocb;
+	refcount_t			ref;
+	struct cachefiles_object	*object;
+	size_t				len;
+	int				cuts;
+	unsigned int			inval_counter;
+	netfs_io_terminated_t		term_func;
+	void				*term_priv;
+};
+
+static void cachefiles_read_put(struct cachefiles_read *read)
+{
+	if (refcount_dec_and_test(&read->ref)) {
+		fput(read->iocb.ki_filp);
+		kfree(read);
+	}
+}
+
+/* What the read has come to, when all is said: @ret bytes were read. */
+static ssize_t cachefiles_read_judge(const struct cachefiles_read *read, ssize_t ret)
+{
+	if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)
+		return -EINTR;
+	if (ret < 0)
+		return ret;
+	if (READ_ONCE(read->object->cookie->inval_counter) != read->inval_counter ||
+	    !cachefiles_presence_stays(read->object, read->cuts))
+		return -ESTALE;
+	return ret == read->len ? ret : -EIO;
+}
+
+static void cachefiles_read_done(struct kiocb *iocb, long ret)
+{
+	struct cachefiles_read *read = container_of(iocb, struct cachefiles_read, iocb);
+
+	ret = cachefiles_read_judge(read, ret);
+	/* From here on the netfs may let go of the object. */
+	cachefiles_netfs_read_terminated(read->term_func, read->term_priv, ret);
+	cachefiles_read_put(read);
+}
+
+/* Looks and reads.  -EIOCBQUEUED if cachefiles_read_done() is called. */
+static ssize_t cachefiles_read_submit(struct cachefiles_read *read, struct iov_iter *iter)
+{
+	struct cachefiles_object *object = read->object;
+	struct file *file = read->iocb.ki_filp;
+	loff_t pos = read->iocb.ki_pos;
+	bool full = false;
+
+	read->cuts = cachefiles_presence_begin(object);
+	with_cache_creds(cachefiles_object_cache(object))
+		full = cachefiles_presence_is_full(file, pos, pos + read->len);
+	if (!full)
+		return -ENODATA;
+	return cachefiles_io_read(file, &read->iocb, iter);
+}
+
+/**
+ * cachefiles_io_read_async - Read a range for the netfs
+ * @object: An object of the original mode; the caller holds an access on its cookie
+ *	until it is called back.
+ * @file: The backing file; likewise.
+ * @pos: First byte.
+ * @iter: Where the data go; consumed unless it fails at once.
+ * @inval_counter: Invalidations of the cookie when the operation began.
+ * @term_func: Called exactly once, in any context, with the number of bytes or a
+ *	negative errno; NULL to wait.
+ * @term_priv: Argument of @term_func.
+ *
+ * All of the range is read, or the read fails: -ENODATA if any of it is missing,
+ * -ESTALE if it was taken away or invalidated meanwhile.
+ *
+ * Context: process; the caller may hold folio locks, so nothing is allocated into a
+ * file system.
+ * Return: 0, -EIOCBQUEUED, or the error.
+ */
+int cachefiles_io_read_async(struct cachefiles_object *object, struct file *file, loff_t pos,
+			     struct iov_iter *iter, unsigned int inval_counter,
+			     netfs_io_terminated_t term_func, void *term_priv)
+{
+	struct cachefiles_read *read = kzalloc_obj(*read, GFP_NOFS);
+	ssize_t ret;
+
+	if (!read) {
+		cachefiles_netfs_read_terminated(term_func, term_priv, -ENOMEM);
+		return -ENOMEM;
+	}
+	refcount_set(&read->ref, 2);
+	read->object = object;
+	read->len = iov_iter_count(iter);
+	read->inval_counter = inval_counter;
+	read->term_func = term_func;
+	read->term_priv = term_priv;
+	read->iocb.ki_filp = get_file(file);
+	read->iocb.ki_pos = pos;
+	read->iocb.ki_complete = term_func ? cachefiles_read_done : NULL;
+
+	ret = cachefiles_read_submit(read, iter);
+	if (ret != -EIOCBQUEUED) {
+		ret = cachefiles_read_judge(read, ret);
+		cachefiles_netfs_read_terminated(term_func, term_priv, ret);
+		cachefiles_read_put(read);
+		ret = min(ret, 0);
+	}
+	/* What submits a read may look at the iocb after it was completed. */
+	cachefiles_read_put(read);
+	return ret;
+}
+
+/**
+ * cachefiles_io_source - Where to read a range from
+ * @object: An object of the original mode.
+ * @file: Its backing file.
+ * @start: First byte.
+ * @len: Length, more than 0; shortened to what comes from one source.
+ * @copy: Set if what is downloaded should be copied to the cache.
+ *
+ * Context: process; the caller may hold folio locks.
+ * Return: NETFS_READ_FROM_CACHE or NETFS_DOWNLOAD_FROM_SERVER.
+ */
+enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, struct file *file,
+					  loff_t start, size_t *len, bool *copy)
+{
+	loff_t end = start + (loff_t)*len;
+	loff_t data = 0, hole = 0;
+	unsigned int nofs;
+
+	nofs = memalloc_nofs_save();
+	with_cache_creds(cachefiles_object_cache(object)) {
+		data = cachefiles_presence_next_data(file, start, end);
+		hole = data == start ? cachefiles_presence_next_hole(file, start, end) : start;
+	}
+	memalloc_nofs_restore(nofs);
+
+	*copy = false;
+	if (data < 0 || hole < 0)
+		return NETFS_DOWNLOAD_FROM_SERVER;
+	if (hole > start) {
+		*len = hole - start;
+		return NETFS_READ_FROM_CACHE;
+	}
+	/* A granule of which a part is missing is missing. */
+	data = max(data, start + (loff_t)CACHEFILES_GRANULE);
+	*len = min(end, data) - start;
+	*copy = true;
+	return NETFS_DOWNLOAD_FROM_SERVER;
+}
+
+/**
+ * cachefiles_io_occupancy - Find what is present in a range
+ * @object: An object of the original mode.
+ * @file: Its backing file.
+ * @start: First byte of the range.
+ * @len: Its length.
+ * @granularity: The caller's block size; what is present counts in whole blocks.
+ * @data_start: Where the first data start, or -1 if there are none.
+ * @data_len: How much there is in one piece, in the range.
+ *
+ * Context: process; may sleep for the backing file system.
+ * Return: 0; -ENODATA if nothing is present; -ENOBUFS if it can't be told.
+ */
+int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file, loff_t start,
+			    size_t len, size_t granularity, loff_t *data_start, size_t *data_len)
+{
+	loff_t end = min_t(loff_t, start + (loff_t)len, i_size_read(file_inode(file)));
+	loff_t data, hole, block = max_t(size_t, granularity, CACHEFILES_GRANULE);
+	loff_t pos;
+
+	*data_start = -1;
+	*data_len = 0;
+	guard(override_creds_cachefiles)(cachefiles_object_cache(object));
+	for (pos = start; pos < end; pos = max(hole, pos + 1)) {
+		data = cachefiles_presence_next_data(file, pos, end);
+		if (data < 0)
+			return -ENOBUFS;
+		if (data == end)
+			break;
+		hole = cachefiles_presence_next_hole(file, data, end);
+		if (hole < 0)
+			return -ENOBUFS;
+		data = roundup(data, block);
+		if (data + block <= hole) {
+			*data_start = data;
+			*data_len = rounddown(hole, block) - data;
+			return 0;
+		}
+	}
+	return -ENODATA;
 }

@@ -1,32 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writing backing files.
+ * Writing backing files.  What the daemon fills goes through cachefiles_io_write();
+ * the rest is for objects of the original mode, which the netfs writes.
+ *
+ * A write that can't be carried out leaves a hole: what was there before is not
+ * what the netfs means any more, and what was half written never was.
  */
-#include <linux/falloc.h>
+#include <linux/file.h>
+#include <linux/ioprio.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
 #include <linux/uio.h>
+#include <linux/workqueue.h>
 #include "internal.h"
 #include "vfs.h"
 
-/*
- * What could not be written has to be a hole again: part of it may have been
- * allocated already, and would count as data.  Part of it may also have been
- * there before: reads of that have to end first, and no other may begin, which
- * is the caller's duty.
- */
-static void cachefiles_io_unwrite(struct cachefiles_object *object, struct file *file,
-				  loff_t pos, loff_t end)
-{
-	struct cachefiles_cache *cache = cachefiles_object_cache(object);
-	int ret = 0;
+/* Where writes that have failed in a context that can't sleep are cleared up. */
+static struct workqueue_struct *cachefiles_io_wq;
 
-	cachefiles_io_wait_for_reads();
-	with_cache_creds(cache)
-		ret = cachefiles_vfs_fallocate(file,
-					       FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					       pos, end - pos);
-	if (ret)
-		cachefiles_cache_io_error(cache, "punch hole", ret);
+/**
+ * cachefiles_io_write_init - Set up what writes need
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cachefiles_io_write_init(void)
+{
+	cachefiles_io_wq = alloc_workqueue("cachefiles_io", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	return cachefiles_io_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * cachefiles_io_write_exit - Take it down again
+ *
+ * Context: Module exit; no write is left.
+ */
+void cachefiles_io_write_exit(void)
+{
+	destroy_workqueue(cachefiles_io_wq);
 }
 
 static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_iter *from)
@@ -54,8 +64,10 @@ static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_
  * @from: What to write, in kernel memory; its length is a multiple of
  *	CACHEFILES_GRANULE.
  *
- * What is not written, according to the result, is missing afterwards.  Until it
- * returns, nobody may take the range for present.
+ * What is not written, according to the result, is missing afterwards: part of it
+ * may have been allocated already, and would count as data.  Part of it may also
+ * have been there before: reads of that end first, and until this returns nobody
+ * may take the range for present, which is the caller's duty.
  *
  * Context: process, may sleep for the backing file system.
  * Return: bytes written, a multiple of CACHEFILES_GRANULE, or an error: -ENOBUFS
@@ -64,29 +76,246 @@ static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_
 ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
 			    struct iov_iter *from)
 {
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	size_t len = iov_iter_count(from);
 	unsigned int nofs;
 	ssize_t ret;
 
-	ret = cachefiles_space_check(cachefiles_object_cache(object), 0, len);
+	ret = cachefiles_space_begin_write(cache, len);
 	if (ret)
 		return ret;
 	fscache_count_write();
 	ret = cachefiles_inject_write_error();
-	if (ret)
-		return ret;
-
-	nofs = memalloc_nofs_save();
-	ret = cachefiles_io_do_write(file, pos, from);
-	memalloc_nofs_restore(nofs);
+	if (!ret) {
+		nofs = memalloc_nofs_save();
+		ret = cachefiles_io_do_write(file, pos, from);
+		memalloc_nofs_restore(nofs);
+	}
+	cachefiles_space_end_write(cache, len);
 	if (ret < (ssize_t)len) {
 		ssize_t kept = ret < 0 ? 0 : round_down(ret, CACHEFILES_GRANULE);
 
-		cachefiles_io_unwrite(object, file, pos + kept, pos + len);
+		cachefiles_io_wait_for_reads();
+		cachefiles_presence_forget(object, file, pos + kept, pos + len);
 		if (kept || ret >= 0)
 			ret = kept ?: -EIO;
 	}
 	if (ret > 0)
 		set_bit(FSCACHE_COOKIE_HAVE_DATA, &object->cookie->flags);
+	return ret;
+}
+
+/**
+ * struct cachefiles_write - A write for the netfs
+ * @iocb: The write to the backing file.
+ * @work: Clears up after a write that has failed.
+ * @ref: One for completing it, one for submitting it (A).
+ * @object: What is written; the netfs holds an access until it is called back (I).
+ * @pos: First byte (I).
+ * @len: Bytes (I).
+ * @error: What to tell the netfs when it was cleared up.
+ * @term_func: Called with the result; NULL if the caller waits (I).
+ * @term_priv: Its argument (I).
+ */
+struct cachefiles_write {
+	struct kiocb			iocb;
+	struct work_struct		work;
+	refcount_t			ref;
+	struct cachefiles_object	*object;
+	loff_t				pos;
+	size_t				len;
+	int				error;
+	netfs_io_terminated_t		term_func;
+	void				*term_priv;
+};
+
+static void cachefiles_write_put(struct cachefiles_write *write)
+{
+	if (refcount_dec_and_test(&write->ref)) {
+		fput(write->iocb.ki_filp);
+		kfree(write);
+	}
+}
+
+/* Consumes the claim of whoever completes the write.  Any context. */
+static void cachefiles_write_succeed(struct cachefiles_write *write)
+{
+	set_bit(FSCACHE_COOKIE_HAVE_DATA, &write->object->cookie->flags);
+	/* From here on the netfs may let go of the object. */
+	cachefiles_netfs_terminated(write->term_func, write->term_priv, write->len);
+	cachefiles_write_put(write);
+}
+
+/* Likewise; may sleep. */
+static void cachefiles_write_fail(struct cachefiles_write *write)
+{
+	cachefiles_presence_forget(write->object, write->iocb.ki_filp, write->pos,
+				   write->pos + write->len);
+	cachefiles_netfs_terminated(write->term_func, write->term_priv, write->error);
+	cachefiles_write_put(write);
+}
+
+static void cachefiles_write_fail_work(struct work_struct *work)
+{
+	cachefiles_write_fail(container_of(work, struct cachefiles_write, work));
+}
+
+static int cachefiles_write_error(const struct cachefiles_write *write, ssize_t ret)
+{
+	if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)
+		return -EINTR;
+	if (ret < 0)
+		return ret;
+	return ret == write->len ? 0 : -EIO;
+}
+
+/* A write that was queued has ended, in any context. */
+static void cachefiles_write_done(struct kiocb *iocb, long ret)
+{
+	struct cachefiles_write *write = container_of(iocb, struct cachefiles_write, iocb);
+
+	kiocb_end_write(iocb);
+	cachefiles_space_end_write(cachefiles_object_cache(write->object), write->len);
+	write->error = cachefiles_write_error(write, ret);
+	if (write->error)
+		queue_work(cachefiles_io_wq, &write->work);
+	else
+		cachefiles_write_succeed(write);
+}
+
+/*
+ * Is there room for @len bytes?  If so, they count as being written.  What is there
+ * already can be written over even if space is short.
+ */
+static int cachefiles_write_reserve(struct cachefiles_object *object, struct file *file,
+				    loff_t pos, size_t len)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	bool full = false;
+	int ret;
+
+	if (READ_ONCE(cache->failed))
+		return -EIO;
+	ret = cachefiles_space_begin_write(cache, len);
+	if (ret != -ENOBUFS)
+		return ret;
+	with_cache_creds(cache)
+		full = cachefiles_presence_is_full(file, pos, pos + len);
+	if (!full)
+		return ret;
+	atomic64_add(len, &cache->writing);
+	return 0;
+}
+
+/* -EIOCBQUEUED if cachefiles_write_done() is called. */
+static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct iov_iter *from)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(write->object);
+	struct kiocb *iocb = &write->iocb;
+	unsigned int nofs;
+	ssize_t ret;
+
+	nofs = memalloc_nofs_save();
+	ret = cachefiles_write_reserve(write->object, iocb->ki_filp, write->pos, write->len);
+	if (!ret) {
+		fscache_count_write();
+		ret = cachefiles_inject_write_error() ?:
+		      vfs_iocb_iter_write(iocb->ki_filp, iocb, from);
+		if (ret != -EIOCBQUEUED)
+			cachefiles_space_end_write(cache, write->len);
+	}
+	memalloc_nofs_restore(nofs);
+	return ret;
+}
+
+/**
+ * cachefiles_io_write_async - Write whole granules for the netfs
+ * @object: An object of the original mode; the caller holds an access on its cookie
+ *	until it is called back.
+ * @file: The backing file; likewise.
+ * @pos: First byte, a multiple of CACHEFILES_GRANULE.
+ * @from: What to write; its length is a multiple of CACHEFILES_GRANULE.
+ * @term_func: Called exactly once, in any context, with the number of bytes or a
+ *	negative errno; NULL to wait.
+ * @term_priv: Argument of @term_func.
+ *
+ * If it fails, the range is missing when the netfs is told.
+ *
+ * Context: process; the caller may be writing back, so nothing is allocated into a
+ * file system.
+ * Return: 0, -EIOCBQUEUED, or the error: -ENOBUFS if space is short, -EIO if the
+ * cache has failed, -ENOMEM, or the error of the backing file system.
+ */
+int cachefiles_io_write_async(struct cachefiles_object *object, struct file *file, loff_t pos,
+			      struct iov_iter *from, netfs_io_terminated_t term_func,
+			      void *term_priv)
+{
+	size_t len = iov_iter_count(from);
+	struct cachefiles_write *write;
+	ssize_t ret;
+
+	write = kzalloc_obj(*write, GFP_NOFS);
+	if (!write) {
+		cachefiles_presence_forget(object, file, pos, pos + len);
+		cachefiles_netfs_terminated(term_func, term_priv, -ENOMEM);
+		return -ENOMEM;
+	}
+	refcount_set(&write->ref, 2);
+	INIT_WORK(&write->work, cachefiles_write_fail_work);
+	write->object = object;
+	write->pos = pos;
+	write->len = len;
+	write->term_func = term_func;
+	write->term_priv = term_priv;
+	write->iocb.ki_filp = get_file(file);
+	write->iocb.ki_pos = pos;
+	write->iocb.ki_flags = IOCB_DIRECT | IOCB_WRITE;
+	write->iocb.ki_ioprio = get_current_ioprio();
+	write->iocb.ki_complete = term_func ? cachefiles_write_done : NULL;
+
+	ret = cachefiles_write_submit(write, from);
+	if (ret != -EIOCBQUEUED) {
+		write->error = cachefiles_write_error(write, ret);
+		ret = write->error;
+		if (ret)
+			cachefiles_write_fail(write);
+		else
+			cachefiles_write_succeed(write);
+	}
+	/* What submits a write may look at the iocb after it was completed. */
+	cachefiles_write_put(write);
+	return ret;
+}
+
+/**
+ * cachefiles_io_prepare_write - See to it that a write can be carried out
+ * @object: An object of the original mode.
+ * @file: Its backing file.
+ * @start: First byte; has to be a multiple of the page size.
+ * @len: Length in bytes; rounded up to whole pages.
+ * @upper_len: What @len must not become more than.
+ *
+ * If it can't, what the write means to change is missing afterwards.
+ *
+ * Context: process; the caller may be writing back.
+ * Return: 0; -ENOBUFS if it does not fit, or space is short; or an error.
+ */
+int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *file,
+				loff_t *start, size_t *len, size_t upper_len)
+{
+	size_t want = round_up(*len, PAGE_SIZE);
+	int ret = -ENOBUFS;
+
+	if (!IS_ALIGNED(*start, PAGE_SIZE) || want > upper_len) {
+		fscache_count_dio_misfit();
+	} else {
+		ret = cachefiles_write_reserve(object, file, *start, want);
+		if (!ret) {
+			cachefiles_space_end_write(cachefiles_object_cache(object), want);
+			*len = want;
+			return 0;
+		}
+	}
+	cachefiles_presence_forget(object, file, *start, *start + *len);
 	return ret;
 }

@@ -42,9 +42,12 @@ static int __init cachefiles_init(void)
 	ret = cachefiles_object_init();
 	if (ret)
 		return ret;
-	ret = cachefiles_ondemand_init();
+	ret = cachefiles_io_write_init();
 	if (ret)
 		goto object_exit;
+	ret = cachefiles_ondemand_init();
+	if (ret)
+		goto write_exit;
 	ret = cachefiles_cache_init();
 	if (ret)
 		goto ondemand_exit;
@@ -62,6 +65,8 @@ cache_exit:
 	cachefiles_cache_exit();
 ondemand_exit:
 	cachefiles_ondemand_exit();
+write_exit:
+	cachefiles_io_write_exit();
 object_exit:
 	cachefiles_object_exit();
 	return ret;
@@ -74,6 +79,7 @@ static void __exit cachefiles_exit(void)
 	unregister_sysctl_table(cachefiles_sysctl_header);
 	cachefiles_cache_exit();
 	cachefiles_ondemand_exit();
+	cachefiles_io_write_exit();
 	/* A worker may be on its last steps in one of our callbacks. */
 	flush_workqueue(fscache_wq);
 	cachefiles_object_exit();

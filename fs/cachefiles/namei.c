@@ -93,7 +93,7 @@ static int cachefiles_namei_mkdir(struct cachefiles_cache *cache, struct dentry 
 	struct dentry *dentry;
 	int ret;
 
-	ret = cachefiles_space_check(cache, 1, 0);
+	ret = cachefiles_space_check_create(cache);
 	if (ret)
 		return ret;
 	ret = mnt_want_write(cache->mnt);
@@ -204,7 +204,14 @@ void cachefiles_namei_put_dir(struct dentry *dentry)
 	}
 }
 
-static struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object)
+/**
+ * cachefiles_namei_fanout - Find the directory where an object's file belongs
+ * @object: The object
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: As cachefiles_volume_fanout().
+ */
+struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object)
 {
 	return cachefiles_volume_fanout(object->volume, object->cookie->key_hash);
 }
@@ -298,26 +305,22 @@ struct file *cachefiles_namei_open(struct cachefiles_object *object)
 }
 
 /**
- * cachefiles_namei_tmpfile - Make a backing file without a name
- * @object: The object
+ * cachefiles_namei_tmpfile - Make a file without a name
+ * @cache: The cache
+ * @dir: Directory of the cache where cachefiles_namei_link() can link it
  *
  * Context: May sleep; no lock of the backing file system is held.
- * Return: The file, marked in use, where cachefiles_namei_link() can link it, for
- * cachefiles_namei_release(); -ENOBUFS if space is short, -EOPNOTSUPP if it
- * can't be used, -EIO after the end of the cache, or another error.
+ * Return: The file, marked in use, for cachefiles_namei_release(); -ENOBUFS if
+ * space is short, -EOPNOTSUPP if it can't be used, -EIO after the end of the
+ * cache, or another error.
  */
-struct file *cachefiles_namei_tmpfile(struct cachefiles_object *object)
+struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct dentry *dir)
 {
-	struct cachefiles_cache *cache = cachefiles_object_cache(object);
-	struct path parent = { .mnt = cache->mnt };
+	struct path parent = { .mnt = cache->mnt, .dentry = dir };
 	struct file *file = NULL;
 	int ret;
 
-	parent.dentry = cachefiles_namei_fanout(object);
-	if (IS_ERR(parent.dentry))
-		return ERR_CAST(parent.dentry);
-
-	ret = cachefiles_space_check(cache, 1, 0);
+	ret = cachefiles_space_check_create(cache);
 	if (ret)
 		return ERR_PTR(ret);
 	ret = mnt_want_write(cache->mnt);
@@ -440,22 +443,17 @@ int cachefiles_namei_link(struct cachefiles_object *object, struct file *file)
 
 /**
  * cachefiles_namei_release - Close a backing file
- * @object: The object it belongs to
+ * @cache: The cache
  * @file: The file; the reference is consumed
  * @named: The file has a name and can be culled from now on
  *
  * Context: May sleep; no lock of the backing file system is held.
  */
-void cachefiles_namei_release(struct cachefiles_object *object, struct file *file, bool named)
+void cachefiles_namei_release(struct cachefiles_cache *cache, struct file *file, bool named)
 {
-	struct cachefiles_cache *cache = cachefiles_object_cache(object);
-
 	cachefiles_namei_unmark(file->f_path.dentry);
-	if (named) {
-		atomic_inc(&cache->released_files);
-		atomic64_add(file_inode(file)->i_blocks, &cache->released_sectors);
-		wake_up_all(&cache->daemon_wait);
-	}
+	if (named)
+		cachefiles_stat_released(cache, file_inode(file)->i_blocks);
 	/* At once: in a worker fput() leaves it for later, and the mount stays busy. */
 	__fput_sync(file);
 }

@@ -3,6 +3,8 @@
  * The operations that fscache and the netfs library call for I/O.  Nothing else
  * in here knows their signatures.
  */
+#include <linux/bio.h>
+#include <linux/file.h>
 #include <trace/events/fscache.h>
 #include "internal.h"
 #include "ondemand.h"
@@ -26,8 +28,42 @@ void cachefiles_netfs_terminated(netfs_io_terminated_t term_func, void *priv, ss
 		term_func(priv, ret);
 }
 
+/**
+ * cachefiles_netfs_read_terminated - Tell the netfs how a read has ended
+ * @read_func: What to call.
+ * @priv: Its argument.
+ * @ret: Bytes or a negative errno.
+ *
+ * For objects of the original mode: if the read has failed, the netfs asks its
+ * server.
+ *
+ * Context: any.
+ */
+void cachefiles_netfs_read_terminated(netfs_io_terminated_t read_func, void *priv, ssize_t ret)
+{
+	if (read_func)
+		read_func(priv, ret);
+}
+
+/*
+ * The backing file of an object of the original mode, which the operation keeps
+ * until its end; NULL if there is none to be had.  It was begun without waiting.
+ */
+static struct file *cachefiles_cres_file(struct netfs_cache_resources *cres,
+					 enum fscache_want_state want)
+{
+	if (!cres->cache_priv2 && !fscache_wait_for_operation(cres, want))
+		return NULL;
+	return cres->cache_priv2;
+}
+
 static void cachefiles_netfs_end_operation(struct netfs_cache_resources *cres)
 {
+	struct file *file = cres->cache_priv2;
+
+	cres->cache_priv2 = NULL;
+	if (file)
+		fput(file);
 	fscache_end_cookie_access(fscache_cres_cookie(cres), fscache_access_io_end);
 }
 
@@ -35,68 +71,237 @@ static int cachefiles_netfs_read(struct netfs_cache_resources *cres, loff_t star
 				 struct iov_iter *iter, enum netfs_read_from_hole read_hole,
 				 netfs_io_terminated_t term_func, void *term_func_priv)
 {
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file;
+
 	fscache_count_read();
-	return cachefiles_ondemand_read(cachefiles_cres_object(cres), start_pos, iter,
-					cres->inval_counter, term_func, term_func_priv);
+	if (object->od)
+		return cachefiles_ondemand_read(object, start_pos, iter, cres->inval_counter,
+						term_func, term_func_priv);
+
+	file = cachefiles_cres_file(cres, FSCACHE_WANT_READ);
+	if (!file) {
+		cachefiles_netfs_read_terminated(term_func, term_func_priv, -ENOBUFS);
+		return -ENOBUFS;
+	}
+	return cachefiles_io_read_async(object, file, start_pos, iter, cres->inval_counter,
+					term_func, term_func_priv);
 }
 
 /*
  * The daemon fills an on-demand object, nobody else.  A write of no length ends
  * what is outstanding.
  */
+static int cachefiles_netfs_write_ondemand(struct cachefiles_object *object, bool cancel)
+{
+	if (!cancel)
+		return -ENOBUFS;
+	cachefiles_ondemand_cancel(object);
+	return 0;
+}
+
 static int cachefiles_netfs_write(struct netfs_cache_resources *cres, loff_t start_pos,
 				  struct iov_iter *iter, netfs_io_terminated_t term_func,
 				  void *term_func_priv)
 {
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file = NULL;
 	int ret = -ENOBUFS;
 
-	if (!iov_iter_count(iter)) {
-		cachefiles_ondemand_cancel(cachefiles_cres_object(cres));
-		ret = 0;
+	if (object->od)
+		ret = cachefiles_netfs_write_ondemand(object, !iov_iter_count(iter));
+	else
+		file = cachefiles_cres_file(cres, FSCACHE_WANT_WRITE);
+	if (file) {
+		if (IS_ALIGNED(start_pos | iov_iter_count(iter), CACHEFILES_GRANULE))
+			return cachefiles_io_write_async(object, file, start_pos, iter, term_func,
+							 term_func_priv);
+		fscache_count_dio_misfit();
+		cachefiles_presence_forget(object, file, start_pos,
+					   start_pos + iov_iter_count(iter));
+		ret = -EINVAL;
 	}
 	cachefiles_netfs_terminated(term_func, term_func_priv, ret);
 	return ret;
 }
 
+static void cachefiles_netfs_prepare_write_subreq(struct netfs_io_subrequest *subreq)
+{
+	struct netfs_io_request *rreq = subreq->rreq;
+	struct netfs_cache_resources *cres = &rreq->cache_resources;
+	struct netfs_io_stream *stream = &rreq->io_streams[subreq->stream_nr];
+
+	stream->sreq_max_len = MAX_RW_COUNT;
+	stream->sreq_max_segs = BIO_MAX_VECS;
+	if (cachefiles_cres_object(cres)->od || !cachefiles_cres_file(cres, FSCACHE_WANT_WRITE)) {
+		subreq->error = -ENOBUFS;
+		netfs_prepare_write_failed(subreq);
+	}
+}
+
+/*
+ * Cuts @subreq to whole granules, from @start to @end.  What it means to change
+ * elsewhere is missing from the cache from now on, and counts as done.  But the last
+ * granule of a file can be written if the pages have room for it.
+ */
+static void cachefiles_netfs_align(struct netfs_io_subrequest *subreq,
+				   struct cachefiles_object *object, struct file *file,
+				   loff_t *start, loff_t *end)
+{
+	struct netfs_io_request *rreq = subreq->rreq;
+	size_t room = rreq->io_streams[subreq->stream_nr].submit_extendable_to;
+	loff_t from = subreq->start + subreq->transferred;
+	loff_t to = subreq->start + subreq->len;
+	size_t pad = round_up(to, CACHEFILES_GRANULE) - to;
+
+	*start = round_up(from, CACHEFILES_GRANULE);
+	*end = round_down(to, CACHEFILES_GRANULE);
+	if (pad && to == rreq->i_size && pad <= room && *start <= *end) {
+		subreq->len += pad;
+		*end = to = to + pad;
+	}
+	if (*start >= *end) {
+		*start = *end = to;
+		cachefiles_presence_forget(object, file, from, to);
+		subreq->transferred = subreq->len;
+	} else {
+		if (from < *start)
+			cachefiles_presence_forget(object, file, from, *start);
+		if (*end < to)
+			cachefiles_presence_forget(object, file, *end, to);
+		subreq->transferred += *start - from + (to - *end);
+	}
+	if (from < *start || *end < to)
+		fscache_count_dio_misfit();
+	iov_iter_reexpand(&subreq->io_iter, to - from);
+	iov_iter_advance(&subreq->io_iter, *start - from);
+	iov_iter_truncate(&subreq->io_iter, *end - *start);
+}
+
 static void cachefiles_netfs_issue_write(struct netfs_io_subrequest *subreq)
 {
-	netfs_write_subrequest_terminated(subreq, -ENOBUFS);
+	struct netfs_cache_resources *cres = &subreq->rreq->cache_resources;
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file = NULL;
+	loff_t start, end;
+
+	if (!object->od)
+		file = cachefiles_cres_file(cres, FSCACHE_WANT_WRITE);
+	if (!file) {
+		netfs_write_subrequest_terminated(subreq, -ENOBUFS);
+		return;
+	}
+	cachefiles_netfs_align(subreq, object, file, &start, &end);
+	if (start == end)
+		netfs_write_subrequest_terminated(subreq, 0);
+	else
+		cachefiles_io_write_async(object, file, start, &subreq->io_iter,
+					  netfs_write_subrequest_terminated, subreq);
 }
 
 /* Slices end where READs do, so that one that fails takes no other with it. */
+static void cachefiles_netfs_slice_ondemand(loff_t start, size_t *len)
+{
+	size_t room = CACHEFILES_FETCH_MAX - (start & (CACHEFILES_FETCH_MAX - 1));
+
+	*len = min(*len, room);
+}
+
+/* Where to read from, and whether what is downloaded should go to the cache as well. */
+static enum netfs_io_source cachefiles_netfs_look(struct netfs_cache_resources *cres,
+						  loff_t start, size_t *len, bool *copy)
+{
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file;
+
+	*copy = true;
+	if (test_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &object->cookie->flags))
+		return NETFS_DOWNLOAD_FROM_SERVER;
+	file = cachefiles_cres_file(cres, FSCACHE_WANT_READ);
+	if (file)
+		return cachefiles_io_source(object, file, start, len, copy);
+	*copy = false;
+	return NETFS_DOWNLOAD_FROM_SERVER;
+}
+
+/*
+ * What is behind the end of the file, in a folio that begins before it.  It may be
+ * here where the netfs looks whether to copy the folio to the cache.
+ */
+static bool cachefiles_netfs_copies_tail(struct netfs_cache_resources *cres, loff_t start)
+{
+	size_t len = CACHEFILES_GRANULE;
+	bool copy;
+
+	if (IS_ALIGNED(start, CACHEFILES_GRANULE))
+		return false;
+	cachefiles_netfs_look(cres, round_down(start, CACHEFILES_GRANULE), &len, &copy);
+	return copy;
+}
+
 static enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subrequest *subreq,
 							  unsigned long long i_size)
 {
-	size_t room = CACHEFILES_FETCH_MAX - (subreq->start & (CACHEFILES_FETCH_MAX - 1));
+	struct netfs_cache_resources *cres = &subreq->rreq->cache_resources;
+	bool ondemand = cachefiles_cres_object(cres)->od;
+	enum netfs_io_source source;
+	bool copy = false;
 
-	if (subreq->start >= i_size)
-		return NETFS_FILL_WITH_ZEROES;
-	subreq->len = min(subreq->len, room);
-	return NETFS_READ_FROM_CACHE;
+	if (subreq->start >= i_size) {
+		copy = !ondemand && cachefiles_netfs_copies_tail(cres, subreq->start);
+		source = NETFS_FILL_WITH_ZEROES;
+	} else if (ondemand) {
+		cachefiles_netfs_slice_ondemand(subreq->start, &subreq->len);
+		source = NETFS_READ_FROM_CACHE;
+	} else {
+		source = cachefiles_netfs_look(cres, subreq->start, &subreq->len, &copy);
+	}
+	if (copy)
+		__set_bit(NETFS_SREQ_COPY_TO_CACHE, &subreq->flags);
+	return source;
 }
 
 static int cachefiles_netfs_prepare_write(struct netfs_cache_resources *cres, loff_t *start,
 					  size_t *len, size_t upper_len, loff_t i_size,
 					  bool no_space_allocated_yet)
 {
-	return -ENOBUFS;
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file = NULL;
+
+	if (!object->od)
+		file = cachefiles_cres_file(cres, FSCACHE_WANT_WRITE);
+	if (!file)
+		return -ENOBUFS;
+	return cachefiles_io_prepare_write(object, file, start, len, upper_len);
 }
 
 static int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t start,
 					    size_t len, size_t granularity, loff_t *data_start,
 					    size_t *data_len)
 {
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file = NULL;
+
 	*data_start = -1;
 	*data_len = 0;
-	return -ENOBUFS;
+	if (!object->od)
+		file = cachefiles_cres_file(cres, FSCACHE_WANT_READ);
+	if (!file)
+		return -ENOBUFS;
+	return cachefiles_io_occupancy(object, file, start, len, granularity, data_start,
+				       data_len);
 }
 
+/*
+ * There is nothing to expand a read-ahead to: a granule is never larger than a page.
+ */
 static const struct netfs_cache_ops cachefiles_netfs_ops = {
 	.end_operation		= cachefiles_netfs_end_operation,
 	.read			= cachefiles_netfs_read,
 	.write			= cachefiles_netfs_write,
 	.issue_write		= cachefiles_netfs_issue_write,
 	.prepare_read		= cachefiles_netfs_prepare_read,
+	.prepare_write_subreq	= cachefiles_netfs_prepare_write_subreq,
 	.prepare_write		= cachefiles_netfs_prepare_write,
 	.query_occupancy	= cachefiles_netfs_query_occupancy,
 };
@@ -107,11 +312,17 @@ static const struct netfs_cache_ops cachefiles_netfs_ops = {
  * @want: What it is for; an on-demand object is good for everything at any time.
  *
  * Context: any that holds the access; does not sleep.
- * Return: true.
+ * Return: true; false if it needs a backing file and there is none yet.
  */
 bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want)
 {
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+
 	cres->ops = &cachefiles_netfs_ops;
-	cres->debug_id = cachefiles_cres_object(cres)->debug_id;
-	return true;
+	cres->debug_id = object->debug_id;
+	if (object->od)
+		return true;
+	if (!cres->cache_priv2)
+		cres->cache_priv2 = cachefiles_object_get_file(object);
+	return cres->cache_priv2 || want == FSCACHE_WANT_PARAMS;
 }

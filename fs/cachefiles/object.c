@@ -3,6 +3,7 @@
  * Objects: what fscache asks about a data cookie, and the way to a backing file.
  */
 #include <linux/file.h>
+#include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <trace/events/fscache.h>
 #include "internal.h"
@@ -81,7 +82,6 @@ static void cachefiles_object_publish_file(struct cachefiles_object *object, str
 {
 	guard(spinlock)(&object->lock);
 	object->file = file;
-	object->named = true;
 }
 
 static struct file *cachefiles_object_take_file(struct cachefiles_object *object)
@@ -119,6 +119,25 @@ static int cachefiles_object_set_backing_size(struct cachefiles_object *object,
 }
 
 /*
+ * Did the netfs write while the object was not attached?  It may have, if it says
+ * that it writes and that does not begin with this use.
+ */
+static bool cachefiles_object_was_bypassed(struct cachefiles_object *object)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct fscache_cookie *cookie = object->cookie;
+	unsigned long unused_at = READ_ONCE(cookie->unused_at);
+
+	if (!test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags))
+		return false;
+	if (atomic_read(&cookie->n_active) > 1)
+		return true;
+	/* What was used before was attached then, or else it counts as missed. */
+	return unused_at && !(time_after(unused_at, cache->bound_at) &&
+			      time_after(unused_at, READ_ONCE(cache->missed_at)));
+}
+
+/*
  * The file that is there under the object's name, if it can be believed.
  *
  * Return: the file; NULL if there is none or it is stale; or an error.
@@ -130,39 +149,55 @@ static struct file *cachefiles_object_open_existing(struct cachefiles_object *ob
 
 	if (IS_ERR(file))
 		return file == ERR_PTR(-ENOENT) ? NULL : file;
-	ret = cachefiles_xattr_check_object(object, file);
+	ret = cachefiles_object_was_bypassed(object) ? -ESTALE : 0;
+	if (!ret)
+		ret = cachefiles_xattr_check_object(object, file);
 	if (!ret)
 		ret = cachefiles_object_set_backing_size(object, file);
 	if (!ret)
 		return file;
-	cachefiles_namei_release(object, file, true);
+	cachefiles_namei_release(cachefiles_object_cache(object), file, true);
 	return ret == -ESTALE ? NULL : ERR_PTR(ret);
 }
 
 /*
  * A new file, empty but for its size.  It gets its name at once: holes say what
- * is missing, so it is never wrong, and what is fetched outlives a crash.
+ * is missing, so it is never wrong, and what is fetched outlives a crash.  If the
+ * netfs is going to write, nobody is to believe it until it is done.
  */
 static struct file *cachefiles_object_create(struct cachefiles_object *object)
 {
-	struct file *file = cachefiles_namei_tmpfile(object);
+	bool dirty = test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &object->cookie->flags);
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct dentry *fanout = cachefiles_namei_fanout(object);
+	struct file *file;
 	int ret;
 
+	if (IS_ERR(fanout))
+		return ERR_CAST(fanout);
+	file = cachefiles_namei_tmpfile(cache, fanout);
 	if (IS_ERR(file))
 		return file;
 	ret = cachefiles_object_set_backing_size(object, file);
 	if (!ret)
-		ret = cachefiles_xattr_set_object(object, file, false);
+		ret = cachefiles_xattr_set_object(object, file, dirty);
 	if (!ret)
 		ret = cachefiles_namei_link(object, file);
 	if (!ret)
 		return file;
-	cachefiles_namei_release(object, file, false);
+	cachefiles_namei_release(cache, file, false);
 	return ERR_PTR(ret);
 }
 
+static bool cachefiles_object_fits(struct cachefiles_object *object, loff_t size)
+{
+	struct super_block *sb = cachefiles_object_cache(object)->mnt->mnt_sb;
+
+	return size <= sb->s_maxbytes - (loff_t)CACHEFILES_GRANULE;
+}
+
 /**
- * cachefiles_object_attach - Find or make an object's backing file
+ * cachefiles_object_attach - Find or make an on-demand object's backing file
  * @object: An object that has none.
  * @size: The object's size in bytes, not negative.
  *
@@ -172,12 +207,11 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
  */
 int cachefiles_object_attach(struct cachefiles_object *object, loff_t size)
 {
-	struct super_block *sb = cachefiles_object_cache(object)->mnt->mnt_sb;
 	struct fscache_cookie *cookie = object->cookie;
 	struct file *file;
 
 	might_sleep();
-	if (size > sb->s_maxbytes - (loff_t)CACHEFILES_GRANULE)
+	if (!cachefiles_object_fits(object, size))
 		return -EFBIG;
 	cookie->object_size = size;
 
@@ -192,32 +226,96 @@ int cachefiles_object_attach(struct cachefiles_object *object, loff_t size)
 	return 0;
 }
 
-static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
+/*
+ * The same in original mode, where the netfs knows the size.  It need not wait for a
+ * new file to learn that there is nothing to read.
+ */
+static int cachefiles_object_open(struct cachefiles_object *object)
 {
-	struct cachefiles_object *object;
-	struct cachefiles_cache *cache;
+	struct fscache_cookie *cookie = object->cookie;
+	struct file *file;
+
+	if (!cachefiles_object_fits(object, READ_ONCE(cookie->object_size)))
+		return -EFBIG;
+
+	file = cachefiles_object_open_existing(object);
+	if (file) {
+		if (IS_ERR(file))
+			return PTR_ERR(file);
+		clear_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &cookie->flags);
+	} else {
+		fscache_cookie_lookup_negative(cookie);
+		file = cachefiles_object_create(object);
+		if (IS_ERR(file))
+			return PTR_ERR(file);
+	}
+	cachefiles_object_publish_file(object, file);
+	return 0;
+}
+
+static struct cachefiles_object *cachefiles_object_new(struct fscache_cookie *cookie)
+{
+	struct cachefiles_object *object = cachefiles_object_alloc(cookie);
 	int ret;
 
-	object = cachefiles_object_alloc(cookie);
-	if (IS_ERR(object)) {
-		if (PTR_ERR(object) != -ENOMEM)
-			fscache_caching_failed(cookie);
-		return false;
-	}
-	cache = cachefiles_object_cache(object);
+	if (IS_ERR(object))
+		return object;
 	ret = cachefiles_ondemand_create(object);
-	if (ret) {
-		if (ret != -ENOMEM)
-			fscache_caching_failed(cookie);
-		cachefiles_object_put(object);
-		return false;
-	}
+	if (!ret)
+		return object;
+	cachefiles_object_put(object);
+	return ERR_PTR(ret);
+}
+
+/* From when the object is published, fscache has it withdrawn if this fails. */
+static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
+{
+	struct cachefiles_cache *cache = cookie->volume->cache->cache_priv;
+	struct cachefiles_object *object;
+	int ret = 0;
+
+	object = cachefiles_object_new(cookie);
+	if (object == ERR_PTR(-ENOMEM))
+		goto missed;
+	if (IS_ERR(object))
+		goto failed;
 
 	cookie->cache_priv = object;
 	scoped_guard(spinlock, &cache->lists_lock)
 		list_add_tail(&object->link, &cache->objects);
-	cachefiles_ondemand_want(object);
-	return true;
+
+	if (object->od)
+		cachefiles_ondemand_want(object);
+	else
+		ret = cachefiles_object_open(object);
+	if (!ret)
+		return true;
+failed:
+	fscache_caching_failed(cookie);
+missed:
+	WRITE_ONCE(cache->missed_at, jiffies);
+	return false;
+}
+
+/* Stores what the file is now.  If that fails, what is stored tells that it is stale. */
+static void cachefiles_object_commit(struct cachefiles_object *object, struct file *file)
+{
+	struct fscache_cookie *cookie = object->cookie;
+	bool changed;
+
+	if (READ_ONCE(cachefiles_object_cache(object)->failed))
+		return;
+	changed = test_and_clear_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags);
+	changed |= test_and_clear_bit(FSCACHE_COOKIE_NEEDS_UPDATE, &cookie->flags);
+	if (changed)
+		cachefiles_xattr_set_object(object, file, false);
+}
+
+/* Takes the file's name, or if it won't go, everything that makes it credible. */
+static void cachefiles_object_remove(struct cachefiles_object *object, struct file *file)
+{
+	if (cachefiles_namei_unlink(object, file))
+		cachefiles_xattr_remove_object(object, file);
 }
 
 /*
@@ -237,25 +335,98 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 	file = cachefiles_object_take_file(object);
 	if (file) {
 		if (test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags))
-			cachefiles_namei_unlink(object, file);
-		cachefiles_namei_release(object, file, object->named);
+			cachefiles_object_remove(object, file);
+		else if (!object->od)
+			cachefiles_object_commit(object, file);
+		cachefiles_namei_release(cache, file,
+					 !test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags));
 	}
 	cookie->cache_priv = NULL;
 	cachefiles_object_put(object);
 }
 
-/* What the daemon serves never changes, so there is nothing to be invalidated. */
+/*
+ * The netfs says that nothing of what is stored is right any more.  I/O that is
+ * going on keeps the old file, which has no name then.  What a daemon serves never
+ * changes, so an on-demand object can't be invalidated.
+ */
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
-	return false;
+	struct cachefiles_object *object = cookie->cache_priv;
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct file *file;
+
+	if (object->od)
+		return false;
+
+	file = cachefiles_object_take_file(object);
+	if (file) {
+		cachefiles_object_remove(object, file);
+		cachefiles_namei_release(cache, file, false);
+	}
+	file = cachefiles_object_create(object);
+	if (IS_ERR(file)) {
+		WRITE_ONCE(cache->missed_at, jiffies);
+		return false;
+	}
+	cachefiles_object_publish_file(object, file);
+	fscache_resume_after_invalidation(cookie);
+	return true;
 }
 
+/* Takes away what lies behind @size, and the granule that it ends in. */
+static int cachefiles_object_cut(struct cachefiles_object *object, struct file *file, loff_t size)
+{
+	loff_t whole = round_down(size, CACHEFILES_GRANULE);
+	int ret = 0;
+
+	if (i_size_read(file_inode(file)) <= whole)
+		return 0;
+	cachefiles_presence_begin_cut(object);
+	with_cache_creds(cachefiles_object_cache(object)) {
+		ret = cachefiles_vfs_truncate(file, whole);
+		if (!ret && whole != size)
+			ret = cachefiles_vfs_truncate(file, whole + CACHEFILES_GRANULE);
+	}
+	cachefiles_presence_end_cut(object);
+	return ret;
+}
+
+/*
+ * What lies behind the end of the object in its last granule is nobody's content:
+ * when the end moves, that granule is given up.
+ */
 static void cachefiles_object_resize(struct netfs_cache_resources *cres, loff_t new_size)
 {
+	struct fscache_cookie *cookie = fscache_cres_cookie(cres);
+	struct cachefiles_object *object = cookie->cache_priv;
+	struct file *file = cres->cache_priv2;
+	loff_t old_size = cookie->object_size;
+	int ret;
+
+	if (object->od || !file)
+		return;
+	if (new_size < old_size) {
+		ret = cachefiles_object_cut(object, file, new_size);
+		if (ret)
+			cachefiles_presence_distrust(object, file, "truncate", ret);
+	} else if (new_size > old_size && !IS_ALIGNED(old_size, CACHEFILES_GRANULE)) {
+		cachefiles_presence_forget(object, file, old_size, old_size + 1);
+	}
+	cookie->object_size = new_size;
 }
 
+/* The netfs is going to write: nobody is to believe the file until it is done. */
 static void cachefiles_object_prepare_to_write(struct fscache_cookie *cookie)
 {
+	struct cachefiles_object *object = cookie->cache_priv;
+	struct file *file = cachefiles_object_get_file(object);
+
+	if (!file)
+		return;
+	if (!object->od && cachefiles_xattr_set_object(object, file, true))
+		cachefiles_xattr_remove_object(object, file);
+	fput(file);
 }
 
 /**

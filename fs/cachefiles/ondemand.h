@@ -219,7 +219,8 @@ struct cachefiles_ondemand {
 /**
  * struct cachefiles_io - A contiguous piece of a read
  * @req: Its part in the protocol.
- * @ref: One for completing it, one for a daemon thread that copies it (A).
+ * @ref: One for completing it, one for submitting the read of the backing file, one
+ *	for a daemon thread that copies it (A).
  * @first: The first piece of the same read; it collects the result (I).
  * @object: What is read (I).
  * @task: The task that reads; counted (I).
@@ -429,7 +430,7 @@ static inline void cachefiles_ondemand_shutdown(struct cachefiles_cache *cache)
 
 static inline int cachefiles_ondemand_create(struct cachefiles_object *object)
 {
-	return 0;
+	return object->cookie->advice & FSCACHE_ADV_WANT_CACHE_SIZE ? -EINVAL : 0;
 }
 
 static inline void cachefiles_ondemand_want(struct cachefiles_object *object)

@@ -8,6 +8,9 @@
  * limit below, in inodes and in bytes, to be used within a second.  The closer
  * the limit, the smaller the credit, so that a limit is never overrun by what is
  * allocated here, and what others allocate is noticed within the second.
+ *
+ * The file system does not know yet of data that are on their way to it, so these
+ * are counted here.
  */
 #include <linux/jiffies.h>
 #include <linux/math64.h>
@@ -156,7 +159,8 @@ static int cachefiles_space_judge_locked(struct cachefiles_cache *cache, u64 fil
 	return stop ? -ENOBUFS : 0;
 }
 
-static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int files, u64 bytes)
+/* Asks for @files inodes, and for what is being written. */
+static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int files)
 {
 	bool was_culling, culling;
 	struct kstatfs stats;
@@ -167,17 +171,19 @@ static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int fil
 	if (ret)
 		return ret;
 
-	blocks = DIV_ROUND_UP_ULL(bytes, cache->bsize);
+	blocks = DIV_ROUND_UP_ULL(atomic64_read(&cache->writing), cache->bsize);
 	scoped_guard(spinlock, &cache->space_lock) {
 		was_culling = cache->culling;
 		ret = cachefiles_space_judge_locked(cache,
 						    cachefiles_space_above(stats.f_ffree, files),
 						    cachefiles_space_above(stats.f_bavail, blocks));
 		culling = cache->culling;
+		if (culling != was_culling)
+			cachefiles_stat_changed_locked(cache);
 	}
 	if (culling != was_culling) {
 		cachefiles_debug("culling %s\n", culling ? "starts" : "stops");
-		wake_up_all(&cache->daemon_wait);
+		cachefiles_stat_wake(cache);
 	}
 	return ret;
 }
@@ -191,16 +197,24 @@ static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int fil
  */
 int cachefiles_space_evaluate(struct cachefiles_cache *cache)
 {
-	int ret = cachefiles_space_ask(cache, 0, 0);
+	int ret = cachefiles_space_ask(cache, 0);
 
 	return ret == -ENOBUFS ? 0 : ret;
 }
 
+static int cachefiles_space_want(struct cachefiles_cache *cache, unsigned int files, u64 bytes)
+{
+	might_sleep();
+
+	scoped_guard(spinlock, &cache->space_lock)
+		if (cachefiles_space_spend_locked(cache, files, bytes))
+			return 0;
+	return cachefiles_space_ask(cache, files);
+}
+
 /**
- * cachefiles_space_check - May something be allocated?
+ * cachefiles_space_check_create - May a file or a directory be made?
  * @cache: The cache; its limits are known
- * @files: Inodes wanted
- * @bytes: Bytes wanted
  *
  * Culling starts or stops as free space demands.  In most cases this costs a lock
  * and a few comparisons.
@@ -209,22 +223,46 @@ int cachefiles_space_evaluate(struct cachefiles_cache *cache)
  * Return: 0; -ENOBUFS if less than the stop limit would be left; or the error of
  * the file system.
  */
-int cachefiles_space_check(struct cachefiles_cache *cache, unsigned int files, u64 bytes)
+int cachefiles_space_check_create(struct cachefiles_cache *cache)
+{
+	int ret = cachefiles_space_want(cache, 1, 0);
+
+	if (ret == -ENOBUFS)
+		fscache_count_no_create_space();
+	return ret;
+}
+
+/**
+ * cachefiles_space_begin_write - May something be written?
+ * @cache: The cache; its limits are known
+ * @bytes: How much
+ *
+ * Counts as being written until cachefiles_space_end_write(), unless it fails.
+ *
+ * Context: May sleep.
+ * Return: As cachefiles_space_check_create().
+ */
+int cachefiles_space_begin_write(struct cachefiles_cache *cache, u64 bytes)
 {
 	int ret;
 
-	might_sleep();
-
-	scoped_guard(spinlock, &cache->space_lock)
-		if (cachefiles_space_spend_locked(cache, files, bytes))
-			return 0;
-
-	ret = cachefiles_space_ask(cache, files, bytes);
-	if (ret == -ENOBUFS) {
-		if (bytes)
-			fscache_count_no_write_space();
-		if (files)
-			fscache_count_no_create_space();
-	}
+	atomic64_add(bytes, &cache->writing);
+	ret = cachefiles_space_want(cache, 0, bytes);
+	if (ret)
+		cachefiles_space_end_write(cache, bytes);
+	if (ret == -ENOBUFS)
+		fscache_count_no_write_space();
 	return ret;
+}
+
+/**
+ * cachefiles_space_end_write - Something was written, or could not be
+ * @cache: The cache
+ * @bytes: What cachefiles_space_begin_write() was told
+ *
+ * Context: Any.
+ */
+void cachefiles_space_end_write(struct cachefiles_cache *cache, u64 bytes)
+{
+	atomic64_sub(bytes, &cache->writing);
 }

@@ -159,6 +159,29 @@ int cachefiles_xattr_check_object(struct cachefiles_object *object, struct file 
 	return 0;
 }
 
+/**
+ * cachefiles_xattr_probe - Can files have the attribute?
+ * @cache: The cache that is being bound
+ * @file: A file to try it with
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: 0; -EOPNOTSUPP if the file system has no such attributes; or its error.
+ */
+int cachefiles_xattr_probe(struct cachefiles_cache *cache, struct file *file)
+{
+	u8 value[sizeof(struct cachefiles_object_xattr) + U8_MAX] = {};
+	int ret;
+
+	ret = mnt_want_write_file(file);
+	if (ret)
+		return ret;
+	with_cache_creds(cache)
+		ret = cachefiles_vfs_setxattr(file->f_path.dentry, cachefiles_xattr_name, value,
+					      sizeof(value));
+	mnt_drop_write_file(file);
+	return ret;
+}
+
 static int cachefiles_xattr_remove(struct cachefiles_cache *cache, struct dentry *dentry)
 {
 	int ret = mnt_want_write(cache->mnt);

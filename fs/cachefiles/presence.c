@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What is present: which granules of a backing file hold data of the object.
+ *
+ * Today the backing file system is asked: what it calls data is present, what it
+ * calls a hole is not.  Nothing outside of this file knows.  So a file system must
+ * tell one from the other exactly, which is tried out when a cache is bound.
+ *
+ * A granule becomes present by being written as a whole, and missing by being
+ * forgotten.  Whoever relies on data notes cachefiles_presence_begin() first, then
+ * looks, then reads, and asks cachefiles_presence_stays() last.
+ */
+#include <linux/bvec.h>
+#include <linux/file.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/uio.h>
+#include "internal.h"
+#include "vfs.h"
+
+/* Size of the file that cachefiles_presence_check() makes, in granules. */
+#define CACHEFILES_PROBE_GRANULES	8
+
+/**
+ * cachefiles_presence_next_data - Find what is present next
+ * @file: A backing file.
+ * @pos: Where to start, in bytes.
+ * @end: Where to stop.
+ *
+ * Context: process, may sleep for the backing file system.
+ * Return: where data start, between @pos and @end and @end if there are none, as
+ * a multiple of CACHEFILES_GRANULE unless that is @pos or @end; or an error.
+ */
+loff_t cachefiles_presence_next_data(struct file *file, loff_t pos, loff_t end)
+{
+	loff_t data = cachefiles_vfs_llseek(file, pos, SEEK_DATA);
+
+	if (data == -ENXIO)
+		return end;
+	if (data < 0 || data == pos)
+		return data;
+	return min(round_up(data, CACHEFILES_GRANULE), end);
+}
+
+/**
+ * cachefiles_presence_next_hole - Find what is missing next
+ * @file: A backing file.
+ * @pos: Where to start, in bytes; there are data.
+ * @end: Where to stop.
+ *
+ * Only whole granules are present, but that the last one of a file may be
+ * shorter on disk.
+ *
+ * Context: process, may sleep for the backing file system.
+ * Return: where the first hole starts, between @pos and @end and @end if there is
+ * none; or an error.
+ */
+loff_t cachefiles_presence_next_hole(struct file *file, loff_t pos, loff_t end)
+{
+	loff_t hole = cachefiles_vfs_llseek(file, pos, SEEK_HOLE);
+	loff_t size = i_size_read(file_inode(file));
+
+	if (hole < 0)
+		return hole;
+	if (hole <= size - (loff_t)CACHEFILES_GRANULE)
+		hole = round_down(hole, CACHEFILES_GRANULE);
+	else
+		hole = size;
+	return clamp(hole, pos, end);
+}
+
+/**
+ * cachefiles_presence_is_full - Is all of a range present?
+ * @file: A backing file.
+ * @pos: First byte.
+ * @end: Behind the last byte.
+ *
+ * Context: process, may sleep for the backing file system.
+ * Return: true if it is; false also if that can't be told.
+ */
+bool cachefiles_presence_is_full(struct file *file, loff_t pos, loff_t end)
+{
+	return cachefiles_presence_next_hole(file, pos, end) == end;
+}
+
+/**
+ * cachefiles_presence_seek - Tell somebody outside of the cache what is present
+ * @file: A backing file.
+ * @pos: Where to start, in bytes.
+ * @whence: SEEK_DATA or SEEK_HOLE.
+ *
+ * Context: process, may sleep for the backing file system.
+ * Return: as lseek(2): where data or a hole start, -ENXIO behind the end or if
+ * there are no more data, or another error.
+ */
+loff_t cachefiles_presence_seek(struct file *file, loff_t pos, int whence)
+{
+	loff_t end = i_size_read(file_inode(file));
+	loff_t data;
+
+	if (pos < 0 || pos >= end)
+		return -ENXIO;
+	data = cachefiles_presence_next_data(file, pos, end);
+	if (data < 0)
+		return data;
+	if (whence == SEEK_DATA)
+		return data < end ? data : -ENXIO;
+	return data > pos ? pos : cachefiles_presence_next_hole(file, pos, end);
+}
+
+/**
+ * cachefiles_presence_begin - Begin to rely on data being present
+ * @object: The object.
+ *
+ * Context: any.
+ * Return: what to pass to cachefiles_presence_stays() when the data were read.
+ */
+int cachefiles_presence_begin(struct cachefiles_object *object)
+{
+	/* In this order, so that one that is going on is noticed. */
+	int cuts = atomic_read_acquire(&object->cuts_done);
+
+	return atomic_read(&object->cuts_begun) == cuts ? cuts : cuts - 1;
+}
+
+/**
+ * cachefiles_presence_stays - Was what was read present all the time?
+ * @object: The object.
+ * @begun: What cachefiles_presence_begin() has returned.
+ *
+ * Context: any.
+ * Return: false if something has been forgotten meanwhile.
+ */
+bool cachefiles_presence_stays(struct cachefiles_object *object, int begun)
+{
+	/* After the data: pairs with cachefiles_presence_begin_cut(). */
+	smp_mb();
+	return atomic_read(&object->cuts_begun) == begun;
+}
+
+/**
+ * cachefiles_presence_begin_cut - Something is going to be taken away
+ * @object: The object.
+ *
+ * Context: any; cachefiles_presence_end_cut() follows.
+ */
+void cachefiles_presence_begin_cut(struct cachefiles_object *object)
+{
+	atomic_inc(&object->cuts_begun);
+	/* Before the data go: pairs with cachefiles_presence_stays(). */
+	smp_mb__after_atomic();
+}
+
+/**
+ * cachefiles_presence_end_cut - Something has been taken away
+ * @object: The object.
+ *
+ * Context: any.
+ */
+void cachefiles_presence_end_cut(struct cachefiles_object *object)
+{
+	/* After the data went: pairs with cachefiles_presence_begin(). */
+	smp_mb__before_atomic();
+	atomic_inc(&object->cuts_done);
+}
+
+/**
+ * cachefiles_presence_distrust - The content of a backing file can't be told any more
+ * @object: The object.
+ * @file: Its backing file.
+ * @what: What has failed, for the log.
+ * @error: How it has failed.
+ *
+ * This is the end of the cache, and nobody is to believe the file later.
+ *
+ * Context: process, may sleep for the backing file system.
+ */
+void cachefiles_presence_distrust(struct cachefiles_object *object, struct file *file,
+				  const char *what, int error)
+{
+	cachefiles_cache_io_error(cachefiles_object_cache(object), what, error);
+	cachefiles_xattr_remove_object(object, file);
+}
+
+/**
+ * cachefiles_presence_forget - Make a range of a backing file missing
+ * @object: The object.
+ * @file: Its backing file, or one that was.
+ * @pos: First byte.
+ * @end: Behind the last byte.
+ *
+ * Every granule that the range touches becomes missing.  If that fails it is the
+ * end of the cache.
+ *
+ * Context: process, may sleep for the backing file system; allocates nothing into
+ * another one.
+ */
+void cachefiles_presence_forget(struct cachefiles_object *object, struct file *file, loff_t pos,
+				loff_t end)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	unsigned int nofs;
+	int ret = 0;
+
+	pos = round_down(pos, CACHEFILES_GRANULE);
+	end = round_up(end, CACHEFILES_GRANULE);
+
+	nofs = memalloc_nofs_save();
+	cachefiles_presence_begin_cut(object);
+	with_cache_creds(cache) {
+		if (cachefiles_vfs_llseek(file, pos, SEEK_DATA) != -ENXIO)
+			ret = cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE |
+						       FALLOC_FL_KEEP_SIZE, pos, end - pos);
+	}
+	cachefiles_presence_end_cut(object);
+	memalloc_nofs_restore(nofs);
+	if (ret)
+		cachefiles_presence_distrust(object, file, "punch hole", ret);
+}
+
+/* One granule of zeros: a file system that drops them is of no use. */
+static int cachefiles_probe_write(struct file *file, loff_t pos, int flags)
+{
+	struct kiocb iocb = {
+		.ki_filp	= file,
+		.ki_pos		= pos,
+		.ki_flags	= flags,
+	};
+	struct iov_iter from;
+	struct bio_vec bvec;
+	ssize_t ret;
+
+	bvec_set_page(&bvec, ZERO_PAGE(0), CACHEFILES_GRANULE, 0);
+	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, CACHEFILES_GRANULE);
+	ret = cachefiles_inject_write_error() ?: vfs_iocb_iter_write(file, &iocb, &from);
+	if (ret < 0)
+		return ret;
+	return ret == CACHEFILES_GRANULE ? 0 : -ENOSPC;
+}
+
+/* Are the granules of @data, a bit each, present and no others? */
+static int cachefiles_probe_compare(struct file *file, unsigned int data)
+{
+	const loff_t end = CACHEFILES_PROBE_GRANULES * CACHEFILES_GRANULE;
+	unsigned int i;
+	loff_t at;
+
+	for (i = 0; i < CACHEFILES_PROBE_GRANULES; i++) {
+		loff_t pos = i * CACHEFILES_GRANULE;
+		bool present = data & BIT(i);
+
+		at = cachefiles_vfs_llseek(file, pos, present ? SEEK_HOLE : SEEK_DATA);
+		if (at < 0 && at != -ENXIO)
+			return at;
+		if (at == -ENXIO)
+			at = end;
+		/* The run of the same kind ends exactly where it should. */
+		while (pos < end && !!(data & BIT(pos / CACHEFILES_GRANULE)) == present)
+			pos += CACHEFILES_GRANULE;
+		if (at != pos)
+			return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+/* What a cache does to its files, in small. */
+static int cachefiles_probe_file(struct file *file)
+{
+	int ret;
+
+	ret = cachefiles_vfs_truncate(file, CACHEFILES_PROBE_GRANULES * CACHEFILES_GRANULE);
+	if (!ret)
+		ret = cachefiles_probe_compare(file, 0);
+	if (!ret)
+		ret = cachefiles_probe_write(file, 2 * CACHEFILES_GRANULE, IOCB_DIRECT);
+	if (!ret)
+		ret = cachefiles_probe_write(file, 4 * CACHEFILES_GRANULE, IOCB_DIRECT);
+	if (!ret)
+		ret = cachefiles_probe_write(file, 5 * CACHEFILES_GRANULE, 0);
+	if (!ret)
+		ret = filemap_write_and_wait(file->f_mapping);
+	if (!ret)
+		ret = cachefiles_probe_compare(file, BIT(2) | BIT(4) | BIT(5));
+	if (!ret)
+		ret = cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					       4 * CACHEFILES_GRANULE, CACHEFILES_GRANULE);
+	if (!ret)
+		ret = cachefiles_probe_compare(file, BIT(2) | BIT(5));
+	return ret;
+}
+
+/**
+ * cachefiles_presence_check - Can a file system tell what is present?
+ * @cache: The cache that is being bound; its store is open.
+ *
+ * This is tried out with a file that has no name, and gone afterwards.  If there
+ * is no space for it, the file system is given the benefit of the doubt.
+ *
+ * Context: process, may sleep for the backing file system.
+ * Return: 0; -EOPNOTSUPP, after saying so in the log, if the file system is not fit
+ * for a cache; -EIO and others if it fails.
+ */
+int cachefiles_presence_check(struct cachefiles_cache *cache)
+{
+	struct file *file;
+	int ret = 0;
+
+	file = cachefiles_namei_tmpfile(cache, cache->store);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+	} else {
+		ret = cachefiles_xattr_probe(cache, file);
+		if (!ret) {
+			with_cache_creds(cache)
+				ret = cachefiles_probe_file(file);
+		}
+		cachefiles_namei_release(cache, file, false);
+	}
+
+	switch (ret) {
+	case -EOPNOTSUPP:
+	case -EINVAL:
+		pr_err("%s is on %s, which can't tell exactly what a file holds: not bound\n",
+		       cache->dir_name, cache->mnt->mnt_sb->s_type->name);
+		return -EOPNOTSUPP;
+	case -ENOBUFS:
+	case -ENOSPC:
+	case -EDQUOT:
+		return 0;
+	default:
+		return ret;
+	}
+}
