@@ -16,6 +16,7 @@
 #include "kselftest_harness.h"
 #include "lib/cache.h"
 #include "lib/daemon.h"
+#include "lib/netfs.h"
 #include "lib/stall.h"
 
 /* Long enough for anything that is going to happen, on any machine. */
@@ -104,6 +105,38 @@ FIXTURE_SETUP(ondemand)
 FIXTURE_TEARDOWN(ondemand)
 {
 	cf_server_stop(&self->s);
+	cf_env_exit(&self->e);
+}
+
+/* A bound cache in original mode, and a network file system with a volume in it. */
+FIXTURE(original) {
+	struct cf_env e;
+	int nf;
+	int vol;
+};
+
+FIXTURE_SETUP(original)
+{
+	self->nf = -1;
+	self->e.dev = -1;
+	if (world)
+		SKIP(return, "%s", cf_why);
+	self->nf = cf_nf_open();
+	if (self->nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	ASSERT_EQ(0, cf_env_init(&self->e));
+	ASSERT_EQ(0, cf_env_bind_original(&self->e));
+	self->vol = cf_nf_volume(self->nf, self->e.volume, self->e.tag, NULL, 0);
+	ASSERT_LT(0, self->vol);
+}
+
+FIXTURE_TEARDOWN(original)
+{
+	cf_error_injection(0);
+	if (self->nf >= 0) {
+		EXPECT_EQ(0, cf_nf_odd(self->nf));
+		close(self->nf);
+	}
 	cf_env_exit(&self->e);
 }
 

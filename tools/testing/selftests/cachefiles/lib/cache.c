@@ -272,6 +272,57 @@ int cf_env_rebind(struct cf_env *e)
 	return e->dev < 0 ? e->dev : cf_env_bind(e);
 }
 
+/* The same in original mode, a cache for network file systems. */
+int cf_env_bind_original(struct cf_env *e)
+{
+	int ret = cf_cmd(e->dev, "dir %s", e->dir);
+
+	if (!ret)
+		ret = cf_cmd(e->dev, "tag %s", e->tag);
+	return ret ? ret : cf_cmd(e->dev, "bind");
+}
+
+int cf_env_rebind_original(struct cf_env *e)
+{
+	close(e->dev);
+	e->dev = cf_device();
+	return e->dev < 0 ? e->dev : cf_env_bind_original(e);
+}
+
+/* Read the line and see that it is exactly what it has to be: -EPROTO if it is not. */
+int cf_statistics(int dev, struct cf_statistics *s)
+{
+	static const char fmt[] = "cull=%x frun=%llx fcull=%llx fstop=%llx brun=%llx bcull=%llx "
+				  "bstop=%llx freleased=%llx breleased=%llx";
+	char line[4096], again[512];
+	ssize_t n = read(dev, line, sizeof(line) - 1);
+
+	if (n < 0)
+		return -errno;
+	line[n] = '\0';
+	if (sscanf(line, fmt, &s->cull, &s->frun, &s->fcull, &s->fstop, &s->brun, &s->bcull,
+		   &s->bstop, &s->freleased, &s->breleased) != 9)
+		return -EPROTO;
+	snprintf(again, sizeof(again), fmt, s->cull, s->frun, s->fcull, s->fstop, s->brun,
+		 s->bcull, s->bstop, s->freleased, s->breleased);
+	return strlen(again) == (size_t)n && !strcmp(line, again) ? 0 : -EPROTO;
+}
+
+/* 1: no space, 2: I/O errors; of all caches. -ENOENT if the module can't do that. */
+int cf_error_injection(unsigned int bits)
+{
+	int fd = open("/proc/sys/cachefiles/error_injection", O_WRONLY | O_CLOEXEC);
+	char buf[16];
+	int n, ret;
+
+	if (fd < 0)
+		return -errno;
+	n = snprintf(buf, sizeof(buf), "%u", bits);
+	ret = write(fd, buf, n) == n ? 0 : -errno;
+	close(fd);
+	return ret;
+}
+
 int cf_mount_od(const char *volume, const char *where, const char *opts)
 {
 	if (!mount(volume, where, "ondemandfs", MS_RDONLY, opts))

@@ -37,10 +37,22 @@ struct cf_env {
 int cf_env_init(struct cf_env *e);
 int cf_env_store(struct cf_env *e, __u64 size, const char *fstype);
 int cf_env_bind(struct cf_env *e);
+int cf_env_bind_original(struct cf_env *e);
 int cf_env_rebind(struct cf_env *e);
+int cf_env_rebind_original(struct cf_env *e);
 int cf_env_mount(struct cf_env *e);
 int cf_env_umount(struct cf_env *e, int ms);
 void cf_env_exit(struct cf_env *e);
+
+/* What a cache in original mode says when it is read. */
+struct cf_statistics {
+	unsigned int	cull;
+	unsigned long long frun, fcull, fstop, brun, bcull, bstop;
+	unsigned long long freleased, breleased;
+};
+
+int cf_statistics(int dev, struct cf_statistics *s);
+int cf_error_injection(unsigned int bits);
 
 int cf_mount_od(const char *volume, const char *where, const char *opts);
 int cf_umount(const char *where, int flags, int ms);

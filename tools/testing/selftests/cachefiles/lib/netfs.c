@@ -295,6 +295,25 @@ int cf_nf_store_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u
 	return ret;
 }
 
+int cf_nf_file(int nf, int volume, const char *name, const void *aux, size_t aux_len,
+	       __u64 size, bool modify)
+{
+	int cookie = cf_nf_cookie(nf, volume, name, strlen(name), aux, aux_len, size);
+	int ret = cookie < 0 ? cookie : cf_nf_attach(nf, cookie, modify);
+
+	if (cookie < 0 || !ret)
+		return cookie;
+	cf_nf_detach(nf, cookie, false);
+	return ret;
+}
+
+int cf_nf_fill(int nf, int cookie, __u64 seed, __u64 size)
+{
+	int ret = cf_nf_store(nf, cookie, seed, 0, CF_ROUND_UP(size), size);
+
+	return ret ? ret : cf_nf_note_release(nf, cookie);
+}
+
 static void mark(char *map, __u64 off, __u64 from, __u64 to, char what)
 {
 	if (map)

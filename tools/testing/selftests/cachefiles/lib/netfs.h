@@ -14,6 +14,7 @@
 #include "../test_modules/cf_netfs.h"
 
 #define CF_GRANULE	4096U
+#define CF_ROUND_UP(n)	(((n) + CF_GRANULE - 1) / CF_GRANULE * CF_GRANULE)
 /* How long anything may take that has to end. */
 #define CF_NF_MS	20000
 
@@ -51,6 +52,12 @@ int cf_nf_state(int nf, int cookie);
 int cf_nf_attach(int nf, int cookie, bool modify);
 /* Stop using it, and relinquish. */
 int cf_nf_detach(int nf, int cookie, bool retire);
+
+/* Acquire and attach a file by its name: the cookie, or why it is not cached. */
+int cf_nf_file(int nf, int volume, const char *name, const void *aux, size_t aux_len,
+	       __u64 size, bool modify);
+/* Store all of a file of @size, and have it readable. */
+int cf_nf_fill(int nf, int cookie, __u64 seed, __u64 size);
 
 int cf_nf_begin(int nf, int cookie, bool write);
 int cf_nf_end(int nf, int op);

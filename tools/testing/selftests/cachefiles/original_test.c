@@ -1,0 +1,671 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A cache bound without an argument keeps what a network file system stores, gives it
+ * back as long as it is the same, and tells its daemon how it goes.
+ */
+#include "harness.h"
+
+#include <sys/mman.h>
+#include <sys/statfs.h>
+#include <sys/xattr.h>
+
+static const unsigned char aux[] = { 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88 };
+
+/* --- the device --- */
+
+TEST_F(device, bind_without_argument)
+{
+	static const char *const how[] = { "bind", "bind ", "bind \t ", "bind\n", "bind\nondemand" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(how); i++) {
+		struct cf_env *e = &self->e;
+		char byte;
+
+		EXPECT_EQ(0, read(e->dev, &byte, 1));
+		ASSERT_EQ(0, cf_cmd(e->dev, "dir %s", e->dir));
+		ASSERT_EQ(0, cf_cmd(e->dev, "tag %s", e->tag));
+		EXPECT_EQ(0, cf_cmd(e->dev, "nocull"));
+		ASSERT_EQ(0, cf_cmd(e->dev, "%s", how[i]));
+		EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "bind"));
+		EXPECT_EQ(-EOPNOTSUPP, cf_cmd(e->dev, "restore"));
+		EXPECT_EQ(-EOPNOTSUPP, cf_cmd(e->dev, "copen 0,1"));
+		EXPECT_EQ(0, cf_cmd(e->dev, "nocull"));
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN | POLLOUT, 0));
+		close(e->dev);
+		e->dev = cf_device();
+		ASSERT_LE(0, e->dev);
+	}
+}
+
+TEST_F(original, statistics)
+{
+	struct cf_env *e = &self->e;
+	struct cf_statistics s;
+	struct statfs st;
+
+	ASSERT_EQ(0, statfs(e->dir, &st));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(0, s.cull);
+	EXPECT_EQ(st.f_files / 100 * 7, s.frun);
+	EXPECT_EQ(st.f_files / 100 * 5, s.fcull);
+	EXPECT_EQ(st.f_files / 100 * 1, s.fstop);
+	EXPECT_EQ(st.f_blocks / 100 * 7, s.brun);
+	EXPECT_EQ(st.f_blocks / 100 * 5, s.bcull);
+	EXPECT_EQ(st.f_blocks / 100 * 1, s.bstop);
+	EXPECT_EQ(0, s.freleased);
+	EXPECT_EQ(0, s.breleased);
+
+	/* Percentages count at once. */
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 40%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "fcull 6%%"));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(st.f_blocks / 100 * 40, s.brun);
+	EXPECT_EQ(st.f_files / 100 * 6, s.fcull);
+	EXPECT_EQ(st.f_blocks / 100 * 5, s.bcull);
+
+	/* No end of file, and the position is of no consequence. */
+	EXPECT_EQ(0, lseek(e->dev, 0, SEEK_CUR));
+	EXPECT_EQ(0, cf_statistics(e->dev, &s));
+}
+
+/* Store a file of @size and let it go: its st_blocks. */
+static int leave_file(struct __test_metadata *_metadata, struct cf_env *e, int nf, int vol,
+		      const char *name, __u64 seed, __u64 size)
+{
+	char path[512];
+	struct stat st;
+	int c = cf_nf_file(nf, vol, name, aux, sizeof(aux), size, false);
+
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, seed, size));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, name, strlen(name), path, sizeof(path)));
+	ASSERT_EQ(0, stat(path, &st));
+	return (int)st.st_blocks;
+}
+
+/* What a read that fails would have told is told by the next one. */
+TEST_F(original, consumed_on_success_only)
+{
+	struct cf_env *e = &self->e;
+	struct cf_statistics s;
+	char line[4096], *page;
+	ssize_t len;
+	int blocks;
+
+	ASSERT_EQ(0, cf_poll(e->dev, POLLIN | POLLOUT, 0));
+	blocks = leave_file(_metadata, e, self->nf, self->vol, "a", 1, 70000);
+	blocks += leave_file(_metadata, e, self->nf, self->vol, "b", 2, 5000);
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN | POLLOUT, cf_ms(LONG)));
+
+	page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, munmap(page + 4096, 4096));
+	for (int n = 0; n < 60; n += 3) {
+		EXPECT_EQ(-1, read(e->dev, line, n));
+		EXPECT_EQ(EMSGSIZE, errno);
+		EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, 0));
+	}
+	EXPECT_EQ(-1, read(e->dev, page + 4096 - 10, 4096));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, read(e->dev, (void *)-8192UL, 4096));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, 0));
+	munmap(page, 4096);
+
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(2, s.freleased);
+	EXPECT_EQ((unsigned long long)blocks, s.breleased);
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN | POLLOUT, 0));
+	len = read(e->dev, line, sizeof(line));
+	ASSERT_LT(0, len);
+	EXPECT_EQ(-1, read(e->dev, line, len - 1));
+	EXPECT_EQ(EMSGSIZE, errno);
+	EXPECT_EQ(len, read(e->dev, line, len));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(0, s.freleased);
+	EXPECT_EQ(0, s.breleased);
+}
+
+struct wake {
+	int	dev;
+	short	events;
+};
+
+static int wait_for_events(void *arg)
+{
+	struct wake *w = arg;
+
+	return cf_poll(w->dev, w->events, cf_ms(LONG)) & w->events ? 0 : ETIMEDOUT;
+}
+
+/* Poll in a child; cf_child() closes what it does not know. */
+static int start_poll(struct cf_reader *r, struct wake *w)
+{
+	pid_t pid;
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		struct cf_result res = { .stage = 'd', .bad = -1 };
+		ssize_t n;
+
+		cf_close_others((int[]){ w->dev, p[1] }, 2);
+		n = write(p[1], "", 1);
+		res.err = wait_for_events(w);
+		n = write(p[1], &res, sizeof(res));
+		_exit(n == sizeof(res) ? 0 : 1);
+	}
+	close(p[1]);
+	r->pid = pid;
+	r->pipe = p[0];
+	r->pidfd = cf_pidfd(pid);
+	return read(p[0], &pid, 1) == 1 ? 0 : -EPIPE;
+}
+
+/* A daemon that sleeps in poll is woken by what poll reports. */
+TEST_F(original, poll_wakes)
+{
+	struct cf_env *e = &self->e;
+	struct wake in = { .dev = e->dev, .events = POLLIN };
+	struct cf_statistics s;
+	struct cf_result res;
+	struct cf_reader r;
+
+	ASSERT_EQ(0, start_poll(&r, &in));
+	leave_file(_metadata, e, self->nf, self->vol, "file", 1, 4096);
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(1, s.freleased);
+}
+
+static int ballast(struct cf_env *e, off_t size)
+{
+	char path[160];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/ballast", e->dir);
+	if (!size)
+		return unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ret = fd < 0 ? -errno : -posix_fallocate(fd, 0, size);
+	close(fd);
+	return ret;
+}
+
+TEST_F(device, culling)
+{
+	struct cf_env *e = &self->e;
+	struct cf_statistics s;
+
+	ASSERT_EQ(0, cf_env_store(e, 128 * MB, backing_fs()));
+	ASSERT_EQ(0, ballast(e, 64 * MB));
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 90%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 80%%"));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	EXPECT_EQ(POLLIN | POLLOUT, cf_poll(e->dev, POLLIN | POLLOUT, cf_ms(LONG)));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(1, s.cull);
+	EXPECT_EQ(POLLOUT, cf_poll(e->dev, POLLIN | POLLOUT, 0));
+
+	/* It ends at the higher limit, not at the one where it began. */
+	ASSERT_EQ(0, ballast(e, 0));
+	ASSERT_EQ(0, ballast(e, 18 * MB));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(1, s.cull);
+	ASSERT_EQ(0, ballast(e, 0));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(0, s.cull);
+	EXPECT_EQ(0, cf_poll(e->dev, POLLOUT, 0));
+
+	ASSERT_EQ(0, ballast(e, 64 * MB));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(1, s.cull);
+	EXPECT_EQ(POLLOUT, cf_poll(e->dev, POLLOUT, 0));
+
+	/* Other limits, and it is over: poll says so. */
+	cf_statistics(e->dev, &s);
+	ASSERT_EQ(0, cf_poll(e->dev, POLLIN, 0));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 10%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 20%%"));
+	EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN | POLLOUT, cf_ms(LONG)));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(0, s.cull);
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN | POLLOUT, 0));
+}
+
+/* --- files --- */
+
+static void expect_on_disk(struct __test_metadata *_metadata, const char *path, __u64 size,
+			   unsigned char content, const void *a, size_t a_len)
+{
+	unsigned char want[300], have[300];
+	size_t len = cf_nf_xattr(want, size, content, a, a_len);
+	struct stat st;
+
+	ASSERT_EQ(0, stat(path, &st)) {
+		TH_LOG("%s: %s", path, strerror(errno));
+	}
+	EXPECT_EQ(CF_ROUND_UP(size), (__u64)st.st_size);
+	EXPECT_EQ(1, S_ISREG(st.st_mode));
+	EXPECT_EQ((ssize_t)len, getxattr(path, CF_XATTR, have, sizeof(have)));
+	EXPECT_EQ(0, memcmp(want, have, len));
+}
+
+/* All that a file goes through when it is read for the first time, and again. */
+static void cold_and_warm(struct __test_metadata *_metadata, struct cf_env *e, int nf, int vol,
+			  const char *name, __u64 seed, __u64 size)
+{
+	__u64 all = CF_ROUND_UP(size);
+	struct cf_fetch f;
+	char path[512];
+	int c, flags;
+
+	c = cf_nf_file(nf, vol, name, aux, sizeof(aux), size, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(CF_ACTIVE, cf_nf_state(nf, c));
+	EXPECT_EQ(CF_NO_DATA_TO_READ, cf_nf_flags(nf, c) & (CF_NO_DATA_TO_READ | CF_HAVE_DATA));
+	ASSERT_EQ(0, cf_nf_fetch(nf, c, seed, 0, all, size, &f, NULL));
+	EXPECT_EQ(all, f.copy);
+	EXPECT_EQ(0, f.cached + f.zeroes + f.err);
+
+	ASSERT_EQ(0, cf_nf_store(nf, c, seed, 0, all, size));
+	flags = cf_nf_flags(nf, c);
+	EXPECT_EQ(CF_NO_DATA_TO_READ | CF_HAVE_DATA, flags & (CF_NO_DATA_TO_READ | CF_HAVE_DATA));
+	/* The pages still have it. Nobody looks for it here. */
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, all, size));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+	EXPECT_EQ(0, cf_nf_flags(nf, c) & CF_NO_DATA_TO_READ);
+	EXPECT_EQ(0, cf_nf_check(nf, c, seed, 0, all, size));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, name, strlen(name), path, sizeof(path)));
+	expect_on_disk(_metadata, path, size, CF_CLEAN, aux, sizeof(aux));
+
+	c = cf_nf_file(nf, vol, name, aux, sizeof(aux), size, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_flags(nf, c) & CF_NO_DATA_TO_READ);
+	EXPECT_EQ(0, cf_nf_check(nf, c, seed, 0, all, size));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+TEST_F(original, cold_and_warm)
+{
+	static const __u64 sizes[] = { 1, 4095, 4096, 4097, 1234567, 3 * MB };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "file%llu", sizes[i]);
+		cold_and_warm(_metadata, &self->e, self->nf, self->vol, name, i, sizes[i]);
+	}
+}
+
+/* Far beyond 4 GiB, with holes all over. */
+TEST_F(original, huge_and_sparse)
+{
+	static const __u64 at[] = { 0, 0x7fffffff000, 0x100000000, 0xfffff000, 0x100001000 };
+	const __u64 size = 0x7fffffff000 + 4000;
+	int c = cf_nf_file(self->nf, self->vol, "huge", NULL, 0, size, false);
+
+	if (c < 0 && strcmp(backing_fs(), "ext4"))
+		SKIP(return, "not on %s", backing_fs());
+	ASSERT_LT(0, c);
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		ASSERT_EQ(0, cf_nf_store(self->nf, c, 9, at[i], 4096, size));
+	}
+	ASSERT_EQ(0, cf_nf_note_release(self->nf, c));
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		EXPECT_EQ(0, cf_nf_check(self->nf, c, 9, at[i], 4096, size));
+	}
+	EXPECT_EQ(0, cf_nf_absent(self->nf, c, 4096, MB, size));
+	EXPECT_EQ(0, cf_nf_absent(self->nf, c, 0x100002000, MB, size));
+	EXPECT_EQ(0, cf_nf_detach(self->nf, c, false));
+}
+
+TEST_F(original, empty_file)
+{
+	struct cf_fetch f;
+	char path[512];
+	int c = cf_nf_file(self->nf, self->vol, "empty", aux, 2, 0, false);
+
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fetch(self->nf, c, 0, 0, 8192, 0, &f, NULL));
+	EXPECT_EQ(8192, f.zeroes);
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
+	ASSERT_EQ(0, cf_nf_path(self->e.dir, self->e.volume, "empty", 5, path, sizeof(path)));
+	expect_on_disk(_metadata, path, 0, CF_CLEAN, aux, 2);
+}
+
+TEST_F(original, two_cookies)
+{
+	int nf = self->nf, a, b;
+
+	a = cf_nf_file(nf, self->vol, "a", aux, sizeof(aux), 100000, false);
+	b = cf_nf_file(nf, self->vol, "b", aux, sizeof(aux), 100000, false);
+	ASSERT_LT(0, a);
+	ASSERT_LT(0, b);
+	ASSERT_EQ(0, cf_nf_store(nf, a, 1, 0, 40960, 100000));
+	ASSERT_EQ(0, cf_nf_store(nf, b, 2, 40960, 40960, 100000));
+	ASSERT_EQ(0, cf_nf_note_release(nf, a));
+	ASSERT_EQ(0, cf_nf_note_release(nf, b));
+	EXPECT_EQ(0, cf_nf_check(nf, a, 1, 0, 40960, 100000));
+	EXPECT_EQ(0, cf_nf_check(nf, b, 2, 40960, 40960, 100000));
+	EXPECT_EQ(0, cf_nf_absent(nf, a, 40960, 40960, 100000));
+	EXPECT_EQ(0, cf_nf_absent(nf, b, 0, 40960, 100000));
+	ASSERT_EQ(0, cf_nf_detach(nf, a, true));
+	EXPECT_EQ(0, cf_nf_check(nf, b, 2, 40960, 40960, 100000));
+	ASSERT_EQ(0, cf_nf_detach(nf, b, false));
+}
+
+/* Without users for ten seconds, the file is closed; the next user finds it again. */
+TEST_F_TIMEOUT(original, left_alone, 120)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c, idle;
+	struct cf_statistics s;
+	char path[512];
+
+	idle = cf_nf_file(nf, self->vol, "idle", NULL, 0, 4096, false);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	ASSERT_LT(0, idle);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+	EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(0, cf_statistics(e->dev, &s));
+	EXPECT_EQ(1, s.freleased);
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
+	expect_on_disk(_metadata, path, 70000, CF_CLEAN, aux, sizeof(aux));
+
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_flags(nf, c) & CF_NO_DATA_TO_READ);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	/* What is in use stays open, however long it does nothing. */
+	EXPECT_EQ(CF_ACTIVE, cf_nf_state(nf, idle));
+	ASSERT_EQ(0, cf_nf_detach(nf, idle, false));
+}
+
+TEST_F(original, retire_deletes)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c;
+	char path[512];
+
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
+	leave_file(_metadata, e, nf, self->vol, "file", 1, 5000);
+	ASSERT_EQ(0, access(path, F_OK));
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 5000, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, true));
+	EXPECT_EQ(-1, access(path, F_OK));
+
+	/* One that has never been kept, too. */
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 5000, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 8192, 5000));
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, 5000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, true));
+	EXPECT_EQ(-1, access(path, F_OK));
+}
+
+/* The size and the version that the file has in the end are what it is found by. */
+TEST_F(original, updated_at_the_end)
+{
+	static const unsigned char newer[8] = "\1\2\3\4\5\6\7\10";
+	int nf = self->nf, c;
+	__u64 size = 9000;
+	char path[512];
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 8192, true);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 0, 12288, size));
+	ASSERT_EQ(0, cf_nf_unuse_with(nf, c, newer, sizeof(newer), &size));
+	ASSERT_EQ(0, cf_nf_relinquish(nf, c, false));
+	ASSERT_EQ(0, cf_nf_path(self->e.dir, self->e.volume, "file", 4, path, sizeof(path)));
+	expect_on_disk(_metadata, path, size, CF_CLEAN, newer, sizeof(newer));
+	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), size, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 12288, size));
+
+	/* By update as well, which needs no end of use. */
+	ASSERT_EQ(0, cf_nf_update(nf, c, aux, sizeof(aux), NULL));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	expect_on_disk(_metadata, path, size, CF_CLEAN, aux, sizeof(aux));
+}
+
+/* --- invalidation --- */
+
+static int raw_write(int nf, int cookie, int op, __u64 seed, __u64 off, __u64 len,
+		     __u64 i_size, struct cf_netfs_write *a)
+{
+	static unsigned char buf[65536];
+
+	cf_pattern(seed, off, buf, len);
+	*a = (struct cf_netfs_write){
+		.cookie = cookie, .op = op, .start = off, .len = len, .i_size = i_size,
+		.buf = (unsigned long)buf, .how = CF_IO_PREPARE | CF_IO_ISSUE,
+		.timeout_ms = cf_ms(CF_NF_MS),
+	};
+	return ioctl(nf, CF_NETFS_WRITE, a) ? -errno : 0;
+}
+
+static int raw_read(int nf, int cookie, int op, unsigned char *buf, __u64 off, __u64 len,
+		    __u64 i_size, unsigned int how, unsigned int hole, struct cf_netfs_read *a)
+{
+	*a = (struct cf_netfs_read){
+		.cookie = cookie, .op = op, .start = off, .len = len, .i_size = i_size,
+		.buf = (unsigned long)buf, .how = how, .hole = hole,
+		.timeout_ms = cf_ms(CF_NF_MS),
+	};
+	return ioctl(nf, CF_NETFS_READ, a) ? -errno : 0;
+}
+
+/* What has begun before comes to nothing; what begins after sees an empty file. */
+TEST_F(original, invalidate_under_io)
+{
+	static const unsigned char newer[8] = "version2";
+	unsigned char buf[8192];
+	struct cf_netfs_write w;
+	struct cf_netfs_read r;
+	int nf = self->nf, c, rd, wr;
+	char path[512];
+
+	ASSERT_EQ(0, cf_nf_path(self->e.dir, self->e.volume, "file", 4, path, sizeof(path)));
+	leave_file(_metadata, &self->e, nf, self->vol, "file", 1, 65536);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 65536, false);
+	ASSERT_LT(0, c);
+	rd = cf_nf_begin(nf, c, false);
+	wr = cf_nf_begin(nf, c, true);
+	ASSERT_LT(0, rd);
+	ASSERT_LT(0, wr);
+	ASSERT_EQ(0, raw_read(nf, 0, rd, buf, 0, 8192, 65536, CF_IO_PREPARE | CF_IO_ISSUE,
+			      CF_HOLE_IGNORE, &r));
+	ASSERT_EQ(CF_SOURCE_CACHE, r.source);
+	ASSERT_EQ(8192, r.result);
+	EXPECT_EQ(0, r.left);
+
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), 40000, false));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), CF_NO_DATA_TO_READ, 0, LONG, NULL));
+
+	/* The old read is not given old data, and its user no error that he would see. */
+	ASSERT_EQ(0, raw_read(nf, 0, rd, buf, 0, 8192, 65536, CF_IO_ISSUE, CF_HOLE_IGNORE, &r));
+	EXPECT_EQ(0, r.result);
+	EXPECT_EQ(1, r.completions);
+	ASSERT_EQ(0, raw_write(nf, 0, wr, 1, 8192, 8192, 65536, &w));
+	EXPECT_EQ(1, w.completions + (w.prepare < 0));
+	ASSERT_EQ(0, cf_nf_end(nf, rd));
+	ASSERT_EQ(0, cf_nf_end(nf, wr));
+
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 40960, 40000));
+	ASSERT_EQ(0, cf_nf_store(nf, c, 2, 4096, 8192, 40000));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 4096, 8192, 40000));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 4096, 40000));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 12288, 28672, 40000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	expect_on_disk(_metadata, path, 40000, CF_CLEAN, newer, sizeof(newer));
+
+	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), 40000, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 4096, 8192, 40000));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 12288, 28672, 40000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+struct invalidator {
+	int	nf, cookie, ret;
+};
+
+static void *invalidate_often(void *arg)
+{
+	struct invalidator *v = arg;
+
+	for (int i = 0; i < 40 && !v->ret; i++) {
+		v->ret = cf_nf_invalidate(v->nf, v->cookie, NULL, 0, 65536, false);
+		if (!v->ret)
+			v->ret = cf_nf_wait(v->nf, v->cookie, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL);
+	}
+	return NULL;
+}
+
+/* The content stays the same here, so that whatever is read has to be right. */
+TEST_F(original, invalidate_often)
+{
+	struct invalidator v = { .nf = self->nf };
+	int nf = self->nf, ret;
+	struct cf_fetch f;
+	pthread_t thread;
+
+	v.cookie = cf_nf_file(nf, self->vol, "file", NULL, 0, 65536, false);
+	ASSERT_LT(0, v.cookie);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, invalidate_often, &v));
+	for (int i = 0; i < 60; i++) {
+		ret = cf_nf_store(nf, v.cookie, 1, i % 16 * 4096, 4096, 65536);
+		EXPECT_EQ(1, ret == 0 || ret == -ENOBUFS || ret == -ESTALE) {
+			TH_LOG("%s", strerror(-ret));
+		}
+		cf_nf_note_release(nf, v.cookie);
+		EXPECT_EQ(0, cf_nf_fetch(nf, v.cookie, 1, 0, 65536, 65536, &f, NULL));
+		EXPECT_EQ(-1, f.bad);
+		EXPECT_EQ(0, f.err);
+	}
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, v.ret);
+	ASSERT_EQ(0, cf_nf_fill(nf, v.cookie, 1, 65536));
+	EXPECT_EQ(0, cf_nf_check(nf, v.cookie, 1, 0, 65536, 65536));
+	ASSERT_EQ(0, cf_nf_detach(nf, v.cookie, false));
+}
+
+/* --- who is let in, and what happens when the cache goes --- */
+
+TEST_F(original, wants_cache_size)
+{
+	int nf = self->nf, c;
+	char path[512];
+
+	c = cf_nf_cookie_advice(nf, self->vol, "file", 4, NULL, 0, 4096, CF_ADV_WANT_CACHE_SIZE);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(-ENOBUFS, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 1, 0, 4096, 4096));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_path(self->e.dir, self->e.volume, "file", 4, path, sizeof(path)));
+	EXPECT_EQ(-1, access(path, F_OK));
+	cold_and_warm(_metadata, &self->e, nf, self->vol, "file", 1, 4096);
+}
+
+/* And the other way round: nobody could be asked for its data. */
+TEST_F(cache, knows_its_size)
+{
+	int nf = cf_nf_open(), vol, c;
+
+	if (nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	vol = cf_nf_volume(nf, self->e.volume, self->e.tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	c = cf_nf_cookie(nf, vol, "file", 4, NULL, 0, 4096);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(-ENOBUFS, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(1, cf_idle(self->e.dev));
+	EXPECT_EQ(0, cf_nf_detach(nf, c, false));
+	close(nf);
+}
+
+/* The end of the cache is not the end of the file system, nor is it of its next cache. */
+TEST_F(original, device_closed_while_in_use)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c;
+	struct cf_fetch f;
+	char path[512];
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, true);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	close(e->dev);
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, LONG, NULL));
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
+	expect_on_disk(_metadata, path, 70000, CF_CLEAN, aux, sizeof(aux));
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 1, 0, 4096, 70000));
+	EXPECT_EQ(0, cf_nf_fetch(nf, c, 1, 0, 69632, 70000, &f, NULL));
+	EXPECT_EQ(69632, f.download);
+	EXPECT_EQ(0, cf_nf_resize(nf, c, 70000));
+
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+static void *close_device(void *arg)
+{
+	close(*(int *)arg);
+	return NULL;
+}
+
+/* It waits for an operation that has begun, and that one can still be finished. */
+TEST_F(original, device_closed_under_io)
+{
+	struct cf_env *e = &self->e;
+	unsigned char buf[4096];
+	struct cf_netfs_read r;
+	int nf = self->nf, c, op;
+	pthread_t thread;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 8192, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 8192));
+	op = cf_nf_begin(nf, c, false);
+	ASSERT_LT(0, op);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, close_device, &e->dev));
+	/* Nothing new may begin. */
+	while (cf_nf_absent(nf, c, 0, 4096, 8192) == -EEXIST)
+		sched_yield();
+	ASSERT_EQ(0, raw_read(nf, 0, op, buf, 0, 4096, 8192, CF_IO_ISSUE, CF_HOLE_IGNORE, &r));
+	EXPECT_EQ(1, r.completions);
+	EXPECT_EQ(1, r.result == 0 || (r.result == 4096 && cf_differs(1, 0, buf, 4096) < 0));
+	EXPECT_EQ(CF_ACTIVE, cf_nf_state(nf, c));
+	ASSERT_EQ(0, cf_nf_end(nf, op));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(CF_QUIESCENT, cf_nf_state(nf, c));
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+TEST_HARNESS_MAIN
