@@ -15,7 +15,9 @@ static const unsigned char aux[] = { 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0
 
 TEST_F(device, bind_without_argument)
 {
-	static const char *const how[] = { "bind", "bind ", "bind \t ", "bind\n", "bind\nondemand" };
+	static const char *const how[] = {
+		"bind", "bind ", "bind \t ", "bind\n", "bind\nondemand",
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(how); i++) {
 		struct cf_env *e = &self->e;
@@ -184,7 +186,7 @@ TEST_F(original, poll_wakes)
 	EXPECT_EQ(1, s.freleased);
 }
 
-static int ballast(struct cf_env *e, off_t size)
+static int put_ballast(struct cf_env *e, off_t size)
 {
 	char path[160];
 	int fd, ret;
@@ -204,7 +206,7 @@ TEST_F(device, culling)
 	struct cf_statistics s;
 
 	ASSERT_EQ(0, cf_env_store(e, 128 * MB, backing_fs()));
-	ASSERT_EQ(0, ballast(e, 64 * MB));
+	ASSERT_EQ(0, put_ballast(e, 64 * MB));
 	ASSERT_EQ(0, cf_cmd(e->dev, "brun 90%%"));
 	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 80%%"));
 	ASSERT_EQ(0, cf_env_bind_original(e));
@@ -214,16 +216,16 @@ TEST_F(device, culling)
 	EXPECT_EQ(POLLOUT, cf_poll(e->dev, POLLIN | POLLOUT, 0));
 
 	/* It ends at the higher limit, not at the one where it began. */
-	ASSERT_EQ(0, ballast(e, 0));
-	ASSERT_EQ(0, ballast(e, 18 * MB));
+	ASSERT_EQ(0, put_ballast(e, 0));
+	ASSERT_EQ(0, put_ballast(e, 18 * MB));
 	ASSERT_EQ(0, cf_statistics(e->dev, &s));
 	EXPECT_EQ(1, s.cull);
-	ASSERT_EQ(0, ballast(e, 0));
+	ASSERT_EQ(0, put_ballast(e, 0));
 	ASSERT_EQ(0, cf_statistics(e->dev, &s));
 	EXPECT_EQ(0, s.cull);
 	EXPECT_EQ(0, cf_poll(e->dev, POLLOUT, 0));
 
-	ASSERT_EQ(0, ballast(e, 64 * MB));
+	ASSERT_EQ(0, put_ballast(e, 64 * MB));
 	ASSERT_EQ(0, cf_statistics(e->dev, &s));
 	EXPECT_EQ(1, s.cull);
 	EXPECT_EQ(POLLOUT, cf_poll(e->dev, POLLOUT, 0));
@@ -443,31 +445,6 @@ TEST_F(original, updated_at_the_end)
 
 /* --- invalidation --- */
 
-static int raw_write(int nf, int cookie, int op, __u64 seed, __u64 off, __u64 len,
-		     __u64 i_size, struct cf_netfs_write *a)
-{
-	static unsigned char buf[65536];
-
-	cf_pattern(seed, off, buf, len);
-	*a = (struct cf_netfs_write){
-		.cookie = cookie, .op = op, .start = off, .len = len, .i_size = i_size,
-		.buf = (unsigned long)buf, .how = CF_IO_PREPARE | CF_IO_ISSUE,
-		.timeout_ms = cf_ms(CF_NF_MS),
-	};
-	return ioctl(nf, CF_NETFS_WRITE, a) ? -errno : 0;
-}
-
-static int raw_read(int nf, int cookie, int op, unsigned char *buf, __u64 off, __u64 len,
-		    __u64 i_size, unsigned int how, unsigned int hole, struct cf_netfs_read *a)
-{
-	*a = (struct cf_netfs_read){
-		.cookie = cookie, .op = op, .start = off, .len = len, .i_size = i_size,
-		.buf = (unsigned long)buf, .how = how, .hole = hole,
-		.timeout_ms = cf_ms(CF_NF_MS),
-	};
-	return ioctl(nf, CF_NETFS_READ, a) ? -errno : 0;
-}
-
 /* What has begun before comes to nothing; what begins after sees an empty file. */
 TEST_F(original, invalidate_under_io)
 {
@@ -486,7 +463,7 @@ TEST_F(original, invalidate_under_io)
 	wr = cf_nf_begin(nf, c, true);
 	ASSERT_LT(0, rd);
 	ASSERT_LT(0, wr);
-	ASSERT_EQ(0, raw_read(nf, 0, rd, buf, 0, 8192, 65536, CF_IO_PREPARE | CF_IO_ISSUE,
+	ASSERT_EQ(0, cf_nf_read(nf, 0, rd, buf, 0, 8192, 65536, CF_IO_PREPARE | CF_IO_ISSUE,
 			      CF_HOLE_IGNORE, &r));
 	ASSERT_EQ(CF_SOURCE_CACHE, r.source);
 	ASSERT_EQ(8192, r.result);
@@ -496,10 +473,12 @@ TEST_F(original, invalidate_under_io)
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), CF_NO_DATA_TO_READ, 0, LONG, NULL));
 
 	/* The old read is not given old data, and its user no error that he would see. */
-	ASSERT_EQ(0, raw_read(nf, 0, rd, buf, 0, 8192, 65536, CF_IO_ISSUE, CF_HOLE_IGNORE, &r));
+	ASSERT_EQ(0, cf_nf_read(nf, 0, rd, buf, 0, 8192, 65536, CF_IO_ISSUE, CF_HOLE_IGNORE, &r));
 	EXPECT_EQ(0, r.result);
 	EXPECT_EQ(1, r.completions);
-	ASSERT_EQ(0, raw_write(nf, 0, wr, 1, 8192, 8192, 65536, &w));
+	cf_pattern(1, 8192, buf, 8192);
+	ASSERT_EQ(0, cf_nf_write(nf, 0, wr, buf, 8192, 8192, 65536, CF_IO_PREPARE | CF_IO_ISSUE,
+				 &w));
 	EXPECT_EQ(1, w.completions + (w.prepare < 0));
 	ASSERT_EQ(0, cf_nf_end(nf, rd));
 	ASSERT_EQ(0, cf_nf_end(nf, wr));
@@ -532,7 +511,8 @@ static void *invalidate_often(void *arg)
 	for (int i = 0; i < 40 && !v->ret; i++) {
 		v->ret = cf_nf_invalidate(v->nf, v->cookie, NULL, 0, 65536, false);
 		if (!v->ret)
-			v->ret = cf_nf_wait(v->nf, v->cookie, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL);
+			v->ret = cf_nf_wait(v->nf, v->cookie, CF_STATE(CF_ACTIVE), 0, 0, LONG,
+					    NULL);
 	}
 	return NULL;
 }
@@ -652,7 +632,7 @@ TEST_F(original, device_closed_under_io)
 	/* Nothing new may begin. */
 	while (cf_nf_absent(nf, c, 0, 4096, 8192) == -EEXIST)
 		sched_yield();
-	ASSERT_EQ(0, raw_read(nf, 0, op, buf, 0, 4096, 8192, CF_IO_ISSUE, CF_HOLE_IGNORE, &r));
+	ASSERT_EQ(0, cf_nf_read(nf, 0, op, buf, 0, 4096, 8192, CF_IO_ISSUE, CF_HOLE_IGNORE, &r));
 	EXPECT_EQ(1, r.completions);
 	EXPECT_EQ(1, r.result == 0 || (r.result == 4096 && cf_differs(1, 0, buf, 4096) < 0));
 	EXPECT_EQ(CF_ACTIVE, cf_nf_state(nf, c));

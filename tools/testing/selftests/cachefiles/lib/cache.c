@@ -292,8 +292,9 @@ int cf_env_rebind_original(struct cf_env *e)
 /* Read the line and see that it is exactly what it has to be: -EPROTO if it is not. */
 int cf_statistics(int dev, struct cf_statistics *s)
 {
-	static const char fmt[] = "cull=%x frun=%llx fcull=%llx fstop=%llx brun=%llx bcull=%llx "
-				  "bstop=%llx freleased=%llx breleased=%llx";
+	static const char fmt[] =
+		"cull=%x frun=%llx fcull=%llx fstop=%llx brun=%llx bcull=%llx bstop=%llx"
+		" freleased=%llx breleased=%llx";
 	char line[4096], again[512];
 	ssize_t n = read(dev, line, sizeof(line) - 1);
 

@@ -227,16 +227,41 @@ int cf_nf_end(int nf, int op)
 	return call(nf, CF_NETFS_END, &id);
 }
 
+int cf_nf_read(int nf, int cookie, int op, void *buf, __u64 off, __u64 len, __u64 i_size,
+	       unsigned int how, enum cf_netfs_hole hole, struct cf_netfs_read *a)
+{
+	*a = (struct cf_netfs_read){
+		.cookie = cookie, .op = op, .start = off, .len = len, .i_size = i_size,
+		.buf = (unsigned long)buf, .how = how, .hole = hole,
+		.timeout_ms = cf_ms(CF_NF_MS),
+	};
+	return call(nf, CF_NETFS_READ, a);
+}
+
+int cf_nf_write(int nf, int cookie, int op, const void *buf, __u64 off, __u64 len,
+		__u64 i_size, unsigned int how, struct cf_netfs_write *a)
+{
+	*a = (struct cf_netfs_write){
+		.cookie = cookie, .op = op, .start = off, .len = len, .i_size = i_size,
+		.buf = (unsigned long)buf, .how = how, .timeout_ms = cf_ms(CF_NF_MS),
+	};
+	return call(nf, CF_NETFS_WRITE, a);
+}
+
+int cf_nf_query(int nf, int cookie, __u64 start, __u64 len, __u64 granularity,
+		struct cf_netfs_query *a)
+{
+	*a = (struct cf_netfs_query){
+		.cookie = cookie, .start = start, .len = len, .granularity = granularity,
+	};
+	return call(nf, CF_NETFS_QUERY, a);
+}
+
 int cf_nf_prepare_read(int nf, int cookie, __u64 start, __u64 len, __u64 i_size,
 		       struct cf_netfs_read *a)
 {
-	memset(a, 0, sizeof(*a));
-	a->cookie = cookie;
-	a->start = start;
-	a->len = len;
-	a->i_size = i_size;
-	a->how = CF_IO_PREPARE;
-	return call(nf, CF_NETFS_READ, a);
+	return cf_nf_read(nf, cookie, 0, NULL, start, len, i_size, CF_IO_PREPARE,
+			  CF_HOLE_IGNORE, a);
 }
 
 /* The pattern as far as @i_size, zeros from there. */
@@ -255,14 +280,11 @@ int cf_nf_store(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_si
 
 	while (!ret && len) {
 		size_t n = len < CHUNK ? len : CHUNK;
-		struct cf_netfs_write a = {
-			.cookie = cookie, .start = off, .len = n, .i_size = i_size,
-			.buf = (unsigned long)buf, .how = CF_IO_PREPARE | CF_IO_ISSUE,
-			.timeout_ms = cf_ms(CF_NF_MS),
-		};
+		struct cf_netfs_write a;
 
 		make(seed, off, buf, n, i_size);
-		ret = call(nf, CF_NETFS_WRITE, &a);
+		ret = cf_nf_write(nf, cookie, 0, buf, off, n, i_size,
+				  CF_IO_PREPARE | CF_IO_ISSUE, &a);
 		if (!ret && a.prepare)
 			ret = (int)a.prepare;
 		else if (!ret && a.result < 0)
@@ -339,14 +361,10 @@ int cf_nf_fetch(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_si
 
 	*f = (struct cf_fetch){ .bad = -1 };
 	while (!ret && pos < end) {
-		struct cf_netfs_read a = {
-			.cookie = cookie, .start = pos,
-			.len = end - pos < CHUNK ? end - pos : CHUNK,
-			.i_size = i_size, .buf = (unsigned long)buf, .hole = CF_HOLE_IGNORE,
-			.how = CF_IO_PREPARE | CF_IO_ISSUE, .timeout_ms = cf_ms(CF_NF_MS),
-		};
+		struct cf_netfs_read a;
 
-		ret = call(nf, CF_NETFS_READ, &a);
+		ret = cf_nf_read(nf, cookie, 0, buf, pos, end - pos < CHUNK ? end - pos : CHUNK,
+				 i_size, CF_IO_PREPARE | CF_IO_ISSUE, CF_HOLE_IGNORE, &a);
 		if (ret == -ENOBUFS) {
 			/* There is no cache for the library either. */
 			ret = 0;

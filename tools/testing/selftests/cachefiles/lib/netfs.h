@@ -62,6 +62,14 @@ int cf_nf_fill(int nf, int cookie, __u64 seed, __u64 size);
 int cf_nf_begin(int nf, int cookie, bool write);
 int cf_nf_end(int nf, int op);
 
+/* One ioctl each: on @op, or on an operation of its own on @cookie if that is 0. */
+int cf_nf_read(int nf, int cookie, int op, void *buf, __u64 off, __u64 len, __u64 i_size,
+	       unsigned int how, enum cf_netfs_hole hole, struct cf_netfs_read *a);
+int cf_nf_write(int nf, int cookie, int op, const void *buf, __u64 off, __u64 len,
+		__u64 i_size, unsigned int how, struct cf_netfs_write *a);
+int cf_nf_query(int nf, int cookie, __u64 start, __u64 len, __u64 granularity,
+		struct cf_netfs_query *a);
+
 /* Ask where [start, start + len) is; @a tells more. */
 int cf_nf_prepare_read(int nf, int cookie, __u64 start, __u64 len, __u64 i_size,
 		       struct cf_netfs_read *a);
