@@ -77,7 +77,7 @@ build() {
 
 check_build() {
 	rm -rf build/check-all
-	build check-all W=1 DEBUG=y ERROR_INJECTION=y
+	build check-all W=1 DEBUG=y ERROR_INJECTION=y TEST_MODULES=y
 }
 
 # netfs asks every cache to prepare_ondemand_read; that remains.
@@ -108,7 +108,8 @@ check_install() {
 
 # Sparse counts locks without seeing what guard() gives back at the end of a scope.
 check_sparse() {
-	build check-all W=1 C=2 "CHECK=sparse -Wno-context" DEBUG=y ERROR_INJECTION=y
+	build check-all W=1 C=2 "CHECK=sparse -Wno-context" DEBUG=y ERROR_INJECTION=y \
+		TEST_MODULES=y
 }
 
 # checkpatch IGNORED-TYPES: of the files on standard input
@@ -294,7 +295,7 @@ kselftest_programs() {
 kselftest() {
 	local kernel=$1 scale=1 programs=("${@:2}") left round=0 status p f s log
 
-	make -s -j "$jobs" KDIR="$kernel" DEBUG=y ERROR_INJECTION=y \
+	make -s -j "$jobs" KDIR="$kernel" DEBUG=y ERROR_INJECTION=y TEST_MODULES=y \
 		BUILD="build/kselftest-$kernel" >"$logs/make-$kernel.log" 2>&1 || {
 		fail "modules for the $kernel kernel, $logs/make-$kernel.log:"
 		tail -20 "$logs/make-$kernel.log"
@@ -321,7 +322,7 @@ kselftest() {
 		status=0
 		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$kernel" --mem 3072 \
 			--timeout $((1500 * scale)) --out "$log.out" \
-			--add build/selftests:/job/cachefiles --program fio -- \
+			--add build/selftests:/job/cachefiles --program fio --share -- \
 			env CF_TIME_SCALE=$scale ${slow:+CF_SLOW=1} run-kselftests \
 			/job/cachefiles "${left[@]}" \
 			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?

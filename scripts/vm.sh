@@ -23,6 +23,8 @@ usage() {
 	  --program NAME      a program of the host, if it has it, such as fio
 	  --out DIR           where the guest's /out and console.log go
 	  --disk FILE         raw disk /dev/vda, /dev/vdb, ...
+  --share             an empty directory of the host, by 9p over virtio: the mount tags
+                      "share" and "share_direct" are two ways to it
 	  --cpus N --mem MB   default 2 and 2048
 	  --timeout SECONDS   default 600
 	  --boot-timeout SECONDS  default 120
@@ -40,13 +42,14 @@ kernel=stock
 build=
 with_modules=y
 # cachefiles is the kernel's own, for load-cachefiles; ours is found before it.
-modules=(netfs cachefiles erofs ext4 xfs btrfs loop fuse cuse overlay dm-mod dm-flakey dm-delay
-	9p 9pnet_virtio 9pnet_fd nfs nfsv3 nfsv4 nfsd virtio_blk null_blk crc32c-generic
-	crc32c-intel)
+modules=(netfs cachefiles erofs ext4 xfs btrfs minix vfat nls_ascii nls_cp437
+	nls_iso8859-1 loop fuse cuse overlay dm-mod dm-flakey dm-delay 9p 9pnet_virtio 9pnet_fd
+	nfs nfsv3 nfsv4 nfsd virtio_blk null_blk crc32c-generic crc32c-intel)
 adds=()
 extra_programs=()
 out=
 disks=()
+share=
 cpus=2
 mem=2048
 timeout=600
@@ -68,6 +71,7 @@ while [ $# -gt 0 ]; do
 	--program) extra_programs+=("$2") && shift ;;
 	--out) out=$2 && shift ;;
 	--disk) disks+=("$2") && shift ;;
+	--share) share=y ;;
 	--cpus) cpus=$2 && shift ;;
 	--mem) mem=$2 && shift ;;
 	--timeout) timeout=$2 && shift ;;
@@ -174,8 +178,8 @@ archive() {
 	mv "$2.new.$$" "$2"
 }
 
-programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.erofs losetup dmsetup mount
-	umount mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze
+programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.erofs mkfs.minix losetup dmsetup
+	mount umount mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze
 	fallocate sha256sum truncate timeout taskset stdbuf strace tar env cp dd cmp stat find
 	getfattr setfattr cachefilesd diod exportfs rpc.mountd rpc.nfsd rpcbind mount.nfs
 	mount.nfs4 umount.nfs umount.nfs4)
@@ -281,7 +285,7 @@ job_archive() {
 	mkdir -p "$root/job" "$root/usr/lib/modules"
 	cp -r "$module_root/usr/lib/modules/$release" "$root/usr/lib/modules/"
 	if [ -n "$with_modules" ]; then
-		for spec in "$build"/fs/*/*.ko; do
+		for spec in "$build"/fs/*/*.ko "$build"/test_modules/*.ko; do
 			[ ! -e "$spec" ] || install -m 644 -D -t "$root/usr/lib/modules/$release/updates" "$spec"
 		done
 	fi
@@ -347,6 +351,15 @@ for disk in ${disks[@]+"${disks[@]}"}; do
 	drives+=(-drive "if=none,format=raw,id=disk$n,file=$disk"
 		-device "virtio-blk-pci,drive=disk$n,serial=disk$n")
 done
+# A tag can be mounted once at a time.
+shares=()
+if [ -n "$share" ]; then
+	mkdir "$work/share"
+	for tag in share share_direct; do
+		shares+=(-fsdev "local,id=$tag,path=$work/share,security_model=none,multidevs=remap"
+			-device "virtio-9p-pci,fsdev=$tag,mount_tag=$tag")
+	done
+fi
 ports=()
 mkfifo "$work/output"
 for port in out status results; do
@@ -367,6 +380,7 @@ qemu-system-x86_64 -M q35 "${machine[@]}" -smp "$cpus" -m "$mem" -display none \
 vm.timeout=$timeout ${kmemleak:+vm.kmemleak=y} $append" \
 	-chardev "file,id=console,path=$work/console" -serial chardev:console \
 	-device virtio-rng-pci -device virtio-serial-pci "${ports[@]}" ${drives[@]+"${drives[@]}"} \
+	${shares[@]+"${shares[@]}"} \
 	>"$work/qemu.log" 2>&1 &
 qemu_pid=$!
 
