@@ -140,21 +140,30 @@ static int cachefiles_cache_check_limits(const struct cachefiles_limits *limits)
 	return -ERANGE;
 }
 
-/* Can the file system of the directory be a backing file system? */
-static int cachefiles_cache_check_root(const struct path *path)
+/* Can the file system of the directory be a backing file system?  If not, says so. */
+static int cachefiles_cache_check_root(const struct path *path, const char *dir_name)
 {
 	struct super_block *sb = path->mnt->mnt_sb;
 	struct inode *inode = d_backing_inode(path->dentry);
+	const char *reason;
+	int ret;
 
-	if (is_idmapped_mnt(path->mnt))
-		return -EINVAL;
-	if (!inode->i_op->lookup || !inode->i_op->mkdir || !inode->i_op->tmpfile ||
-	    !(inode->i_opflags & IOP_XATTR) || !sb->s_op->statfs ||
-	    sb->s_blocksize > PAGE_SIZE)
-		return -EOPNOTSUPP;
-	if (sb_rdonly(sb) || __mnt_is_readonly(path->mnt))
-		return -EROFS;
-	return 0;
+	if (is_idmapped_mnt(path->mnt)) {
+		reason = "is id-mapped";
+		ret = -EINVAL;
+	} else if (!inode->i_op->lookup || !inode->i_op->mkdir || !inode->i_op->tmpfile ||
+		   !(inode->i_opflags & IOP_XATTR) || !sb->s_op->statfs ||
+		   sb->s_blocksize > PAGE_SIZE) {
+		reason = "lacks what a cache needs";
+		ret = -EOPNOTSUPP;
+	} else if (sb_rdonly(sb) || __mnt_is_readonly(path->mnt)) {
+		reason = "is read-only";
+		ret = -EROFS;
+	} else {
+		return 0;
+	}
+	pr_err("%s is on %s, which %s: not bound\n", dir_name, sb->s_type->name, reason);
+	return ret;
 }
 
 /* Sets mnt, root and cred. */
@@ -171,7 +180,7 @@ static int cachefiles_cache_open_root(struct cachefiles_cache *cache)
 	ret = kern_path(cache->dir_name, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, &path);
 	if (ret)
 		goto put_cred;
-	ret = cachefiles_cache_check_root(&path);
+	ret = cachefiles_cache_check_root(&path, cache->dir_name);
 	if (!ret)
 		ret = cachefiles_security_set_creator(cred, path.dentry);
 	if (ret)
@@ -254,8 +263,6 @@ static int cachefiles_cache_try_bind(struct cachefiles_cache *cache, bool ondema
 		if (ret)
 			return ret;
 	}
-	cache->bound_at = jiffies;
-	cache->missed_at = jiffies;
 
 	fscache = fscache_acquire_cache(cache->tag ?: CACHEFILES_DEFAULT_TAG);
 	if (IS_ERR(fscache)) {

@@ -12,13 +12,19 @@
  */
 #include <linux/bvec.h>
 #include <linux/file.h>
+#include <linux/magic.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include "internal.h"
 #include "vfs.h"
 
-/* Size of the file that cachefiles_presence_check() makes, in granules. */
+/*
+ * The file that cachefiles_presence_check() makes is sparse and large, with what is
+ * tried far from both ends: nothing may round to larger units there.
+ */
+#define CACHEFILES_PROBE_SIZE		(2ULL << 30)
+#define CACHEFILES_PROBE_START		((1ULL << 30) + (1ULL << 20))
 #define CACHEFILES_PROBE_GRANULES	8
 
 /**
@@ -218,12 +224,17 @@ void cachefiles_presence_forget(struct cachefiles_object *object, struct file *f
 		cachefiles_presence_distrust(object, file, "punch hole", ret);
 }
 
+static loff_t cachefiles_probe_pos(unsigned int granule)
+{
+	return CACHEFILES_PROBE_START + granule * CACHEFILES_GRANULE;
+}
+
 /* One granule of zeros: a file system that drops them is of no use. */
-static int cachefiles_probe_write(struct file *file, loff_t pos, int flags)
+static int cachefiles_probe_write(struct file *file, unsigned int granule, int flags)
 {
 	struct kiocb iocb = {
 		.ki_filp	= file,
-		.ki_pos		= pos,
+		.ki_pos		= cachefiles_probe_pos(granule),
 		.ki_flags	= flags,
 	};
 	struct iov_iter from;
@@ -238,29 +249,37 @@ static int cachefiles_probe_write(struct file *file, loff_t pos, int flags)
 	return ret == CACHEFILES_GRANULE ? 0 : -ENOSPC;
 }
 
-/* Are the granules of @data, a bit each, present and no others? */
+/* Does a run of granules of one kind that starts at @pos end at @end? */
+static int cachefiles_probe_run(struct file *file, loff_t pos, loff_t end, bool present)
+{
+	loff_t at = cachefiles_vfs_llseek(file, pos, present ? SEEK_HOLE : SEEK_DATA);
+
+	if (at == -ENXIO)
+		at = CACHEFILES_PROBE_SIZE;
+	if (at < 0)
+		return at;
+	return at == end ? 0 : -EOPNOTSUPP;
+}
+
+/* Are the granules of @data, a bit each, present and nothing else? */
 static int cachefiles_probe_compare(struct file *file, unsigned int data)
 {
-	const loff_t end = CACHEFILES_PROBE_GRANULES * CACHEFILES_GRANULE;
+	loff_t pos = 0, end;
+	bool present = false;
 	unsigned int i;
-	loff_t at;
+	int ret;
 
 	for (i = 0; i < CACHEFILES_PROBE_GRANULES; i++) {
-		loff_t pos = i * CACHEFILES_GRANULE;
-		bool present = data & BIT(i);
-
-		at = cachefiles_vfs_llseek(file, pos, present ? SEEK_HOLE : SEEK_DATA);
-		if (at < 0 && at != -ENXIO)
-			return at;
-		if (at == -ENXIO)
-			at = end;
-		/* The run of the same kind ends exactly where it should. */
-		while (pos < end && !!(data & BIT(pos / CACHEFILES_GRANULE)) == present)
-			pos += CACHEFILES_GRANULE;
-		if (at != pos)
-			return -EOPNOTSUPP;
+		if (!!(data & BIT(i)) == present)
+			continue;
+		end = cachefiles_probe_pos(i);
+		ret = cachefiles_probe_run(file, pos, end, present);
+		if (ret)
+			return ret;
+		pos = end;
+		present = !present;
 	}
-	return 0;
+	return cachefiles_probe_run(file, pos, CACHEFILES_PROBE_SIZE, present);
 }
 
 /* What a cache does to its files, in small. */
@@ -268,22 +287,27 @@ static int cachefiles_probe_file(struct file *file)
 {
 	int ret;
 
-	ret = cachefiles_vfs_truncate(file, CACHEFILES_PROBE_GRANULES * CACHEFILES_GRANULE);
+	/* tmpfs calls all of a huge page data, and may have none to spare just now. */
+	if (file_inode(file)->i_sb->s_magic == TMPFS_MAGIC &&
+	    mapping_large_folio_support(file->f_mapping))
+		return -EOPNOTSUPP;
+
+	ret = cachefiles_vfs_truncate(file, CACHEFILES_PROBE_SIZE);
 	if (!ret)
 		ret = cachefiles_probe_compare(file, 0);
 	if (!ret)
-		ret = cachefiles_probe_write(file, 2 * CACHEFILES_GRANULE, IOCB_DIRECT);
+		ret = cachefiles_probe_write(file, 2, IOCB_DIRECT);
 	if (!ret)
-		ret = cachefiles_probe_write(file, 4 * CACHEFILES_GRANULE, IOCB_DIRECT);
+		ret = cachefiles_probe_write(file, 4, IOCB_DIRECT);
 	if (!ret)
-		ret = cachefiles_probe_write(file, 5 * CACHEFILES_GRANULE, 0);
+		ret = cachefiles_probe_write(file, 5, 0);
 	if (!ret)
 		ret = filemap_write_and_wait(file->f_mapping);
 	if (!ret)
 		ret = cachefiles_probe_compare(file, BIT(2) | BIT(4) | BIT(5));
 	if (!ret)
 		ret = cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					       4 * CACHEFILES_GRANULE, CACHEFILES_GRANULE);
+					       cachefiles_probe_pos(4), CACHEFILES_GRANULE);
 	if (!ret)
 		ret = cachefiles_probe_compare(file, BIT(2) | BIT(5));
 	return ret;
