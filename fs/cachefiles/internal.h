@@ -128,8 +128,6 @@ struct cachefiles_released {
  * @dir_name: Argument of ``dir`` (C).
  * @tag: Argument of ``tag``, or NULL for the default (C).
  * @bind_failed: bind was tried in vain; @dir_name and @tag may be corrected (C).
- * @bound_at: When it was bound, in jiffies (I after bind).
- * @missed_at: When an object could not be attached last, in jiffies.
  * @queue: On-demand mode and its request queue; NULL in original mode.  Set by
  *	a bind that succeeds, constant from then on.
  * @daemon_wait: Where poll() on the device waits.
@@ -167,8 +165,6 @@ struct cachefiles_cache {
 	char				*dir_name;
 	char				*tag;
 	bool				bind_failed;
-	unsigned long			bound_at;
-	unsigned long			missed_at;
 
 	struct cachefiles_queue		*queue;
 	wait_queue_head_t		daemon_wait;
@@ -199,6 +195,10 @@ struct cachefiles_cache {
  * @dentry: The volume's directory, marked in use (I).
  * @link: In cache->volumes (L).
  * @stopped: Nothing looks up cookies in it any more (L).
+ * @fresh: None of its cookies was there before it was attached (I).
+ * @missed: An object could not be attached or kept; never cleared.
+ * @attached_at: When it was attached, in jiffies (I).
+ * @missed_at: When @missed was set last, in jiffies.
  * @mutex: Guards @fanout.
  * @fanout: Fan-out directories, marked in use; each is made and pinned when the
  *	first object needs it (V).
@@ -209,6 +209,10 @@ struct cachefiles_volume {
 	struct dentry			*dentry;
 	struct list_head		link;
 	bool				stopped;
+	bool				fresh;
+	bool				missed;
+	unsigned long			attached_at;
+	unsigned long			missed_at;
 	struct mutex			mutex;		/* fanout */
 	struct dentry			*fanout[CACHEFILES_FANOUTS];
 };

@@ -118,23 +118,33 @@ static int cachefiles_object_set_backing_size(struct cachefiles_object *object,
 	return ret;
 }
 
+/* From now on the netfs may write to its server and not to this object. */
+static void cachefiles_object_missed(struct cachefiles_volume *volume)
+{
+	WRITE_ONCE(volume->missed_at, jiffies);
+	WRITE_ONCE(volume->missed, true);
+}
+
 /*
- * Did the netfs write while the object was not attached?  It may have, if it says
- * that it writes and that does not begin with this use.
+ * May the netfs have written while the object was not attached?  It tells that it
+ * writes, but not since when.  It is all right if this is the first use of a cookie
+ * that was always meant for the cache, or if nothing went wrong since the last use.
  */
 static bool cachefiles_object_was_bypassed(struct cachefiles_object *object)
 {
-	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct cachefiles_volume *volume = object->volume;
 	struct fscache_cookie *cookie = object->cookie;
 	unsigned long unused_at = READ_ONCE(cookie->unused_at);
+	bool missed = READ_ONCE(volume->missed);
 
 	if (!test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags))
 		return false;
 	if (atomic_read(&cookie->n_active) > 1)
 		return true;
-	/* What was used before was attached then, or else it counts as missed. */
-	return unused_at && !(time_after(unused_at, cache->bound_at) &&
-			      time_after(unused_at, READ_ONCE(cache->missed_at)));
+	if (!unused_at)
+		return missed || !volume->fresh;
+	return !time_after(unused_at, volume->attached_at) ||
+	       (missed && !time_after(unused_at, READ_ONCE(volume->missed_at)));
 }
 
 /*
@@ -293,17 +303,23 @@ static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
 failed:
 	fscache_caching_failed(cookie);
 missed:
-	WRITE_ONCE(cache->missed_at, jiffies);
+	cachefiles_object_missed(cookie->volume->cache_priv);
 	return false;
 }
 
-/* Stores what the file is now.  If that fails, what is stored tells that it is stale. */
+/*
+ * Stores what the file is now.  If that fails, what is stored tells that it is stale,
+ * and so it does if the netfs goes on writing without the cache.
+ */
 static void cachefiles_object_commit(struct cachefiles_object *object, struct file *file)
 {
 	struct fscache_cookie *cookie = object->cookie;
 	bool changed;
 
 	if (READ_ONCE(cachefiles_object_cache(object)->failed))
+		return;
+	if (test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags) &&
+	    atomic_read(&cookie->n_active) > 0)
 		return;
 	changed = test_and_clear_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags);
 	changed |= test_and_clear_bit(FSCACHE_COOKIE_NEEDS_UPDATE, &cookie->flags);
@@ -366,7 +382,7 @@ static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 	}
 	file = cachefiles_object_create(object);
 	if (IS_ERR(file)) {
-		WRITE_ONCE(cache->missed_at, jiffies);
+		cachefiles_object_missed(object->volume);
 		return false;
 	}
 	cachefiles_object_publish_file(object, file);

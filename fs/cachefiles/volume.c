@@ -2,6 +2,7 @@
 /*
  * Volumes: a directory for each, with fan-out directories for its objects.
  */
+#include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <trace/events/fscache.h>
 #include "internal.h"
@@ -56,6 +57,8 @@ static struct cachefiles_volume *cachefiles_volume_alloc(struct cachefiles_cache
 	cachefiles_cache_get(cache);
 	volume->cache = cache;
 	volume->vcookie = vcookie;
+	volume->fresh = !atomic_read(&vcookie->n_cookies);
+	volume->attached_at = jiffies;
 	INIT_LIST_HEAD(&volume->link);
 	mutex_init(&volume->mutex);
 	return volume;
