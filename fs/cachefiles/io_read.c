@@ -131,14 +131,24 @@ static ssize_t cachefiles_read_judge(const struct cachefiles_read *read, ssize_t
 	return ret == read->len ? ret : -EIO;
 }
 
-static void cachefiles_read_done(struct kiocb *iocb, long ret)
+/*
+ * Consumes the claim of whoever completes the read.  When the netfs is called, it may
+ * let go of the object, and the file is to be closed then: so let go of it before.
+ */
+static ssize_t cachefiles_read_complete(struct cachefiles_read *read, ssize_t ret)
 {
-	struct cachefiles_read *read = container_of(iocb, struct cachefiles_read, iocb);
+	netfs_io_terminated_t term_func = read->term_func;
+	void *term_priv = read->term_priv;
 
 	ret = cachefiles_read_judge(read, ret);
-	/* From here on the netfs may let go of the object. */
-	cachefiles_netfs_read_terminated(read->term_func, read->term_priv, ret);
 	cachefiles_read_put(read);
+	cachefiles_netfs_read_terminated(term_func, term_priv, ret);
+	return ret;
+}
+
+static void cachefiles_read_done(struct kiocb *iocb, long ret)
+{
+	cachefiles_read_complete(container_of(iocb, struct cachefiles_read, iocb), ret);
 }
 
 /* Looks and reads.  -EIOCBQUEUED if cachefiles_read_done() is called. */
@@ -147,14 +157,15 @@ static ssize_t cachefiles_read_submit(struct cachefiles_read *read, struct iov_i
 	struct cachefiles_object *object = read->object;
 	struct file *file = read->iocb.ki_filp;
 	loff_t pos = read->iocb.ki_pos;
+	unsigned int nofs;
 	bool full = false;
 
+	nofs = memalloc_nofs_save();
 	read->cuts = cachefiles_presence_begin(object);
 	with_cache_creds(cachefiles_object_cache(object))
 		full = cachefiles_presence_is_full(file, pos, pos + read->len);
-	if (!full)
-		return -ENODATA;
-	return cachefiles_io_read(file, &read->iocb, iter);
+	memalloc_nofs_restore(nofs);
+	return full ? cachefiles_io_read(file, &read->iocb, iter) : -ENODATA;
 }
 
 /**
@@ -198,12 +209,8 @@ int cachefiles_io_read_async(struct cachefiles_object *object, struct file *file
 	read->iocb.ki_complete = term_func ? cachefiles_read_done : NULL;
 
 	ret = cachefiles_read_submit(read, iter);
-	if (ret != -EIOCBQUEUED) {
-		ret = cachefiles_read_judge(read, ret);
-		cachefiles_netfs_read_terminated(term_func, term_priv, ret);
-		cachefiles_read_put(read);
-		ret = min(ret, 0);
-	}
+	if (ret != -EIOCBQUEUED)
+		ret = min(cachefiles_read_complete(read, ret), 0);
 	/* What submits a read may look at the iocb after it was completed. */
 	cachefiles_read_put(read);
 	return ret;

@@ -137,13 +137,25 @@ static void cachefiles_write_put(struct cachefiles_write *write)
 	}
 }
 
-/* Consumes the claim of whoever completes the write.  Any context. */
+/*
+ * Consumes the claim of whoever completes the write.  When the netfs is called, it may
+ * let go of the object, and the file is to be closed then: so let go of it before.
+ * Any context.
+ */
+static void cachefiles_write_complete(struct cachefiles_write *write, ssize_t ret)
+{
+	netfs_io_terminated_t term_func = write->term_func;
+	void *term_priv = write->term_priv;
+
+	cachefiles_write_put(write);
+	cachefiles_netfs_terminated(term_func, term_priv, ret);
+}
+
+/* Likewise; any context. */
 static void cachefiles_write_succeed(struct cachefiles_write *write)
 {
 	set_bit(FSCACHE_COOKIE_HAVE_DATA, &write->object->cookie->flags);
-	/* From here on the netfs may let go of the object. */
-	cachefiles_netfs_terminated(write->term_func, write->term_priv, write->len);
-	cachefiles_write_put(write);
+	cachefiles_write_complete(write, write->len);
 }
 
 /* Likewise; may sleep. */
@@ -151,8 +163,7 @@ static void cachefiles_write_fail(struct cachefiles_write *write)
 {
 	cachefiles_presence_forget(write->object, write->iocb.ki_filp, write->pos,
 				   write->pos + write->len);
-	cachefiles_netfs_terminated(write->term_func, write->term_priv, write->error);
-	cachefiles_write_put(write);
+	cachefiles_write_complete(write, write->error);
 }
 
 static void cachefiles_write_fail_work(struct work_struct *work)
