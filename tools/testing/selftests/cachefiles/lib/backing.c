@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Backing file systems of all kinds; see backing.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "backing.h"
+#include "cache.h"
+#include "daemon.h"
+
+static int impossible(const char *what)
+{
+	snprintf(cf_why, sizeof(cf_why), "%s", what);
+	return 1;
+}
+
+static int make_image(struct cf_mounted *m)
+{
+	char line[256], *save, *arg = line;
+	const char *argv[16];
+	int fd, ret, i = 0;
+
+	fd = open(m->image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	ret = ftruncate(fd, (off_t)m->b->mb << 20) ? -errno : 0;
+	close(fd);
+	if (ret)
+		return ret;
+	snprintf(line, sizeof(line), "%s %s", m->b->mkfs, m->image);
+	while (i < 15 && (argv[i] = strtok_r(arg, " ", &save))) {
+		arg = NULL;
+		i++;
+	}
+	argv[i] = NULL;
+	ret = cf_run(60000, argv);
+	if (ret == 127)
+		return impossible(argv[0]);
+	return ret > 0 ? -ENOEXEC : ret;
+}
+
+static int mount_image(struct cf_mounted *m)
+{
+	char opts[128];
+	const char *const argv[] = {
+		"mount", "-t", m->b->fstype, "-o", opts, m->image, m->where, NULL,
+	};
+	int ret;
+
+	snprintf(opts, sizeof(opts), "loop,noatime%s%s", m->b->opts ? "," : "",
+		 m->b->opts ?: "");
+	ret = cf_run(20000, argv);
+	return ret > 0 ? -EIO : ret;
+}
+
+static int mount_overlay(struct cf_mounted *m)
+{
+	static const char *const names[] = { "lower", "upper", "work" };
+	char opts[512], part[3][160];
+
+	for (int i = 0; i < 3; i++) {
+		snprintf(part[i], sizeof(part[i]), CF_STORE "/%s%d", names[i], getpid());
+		if (mkdir(part[i], 0755) && errno != EEXIST)
+			return -errno;
+	}
+	snprintf(opts, sizeof(opts), "lowerdir=%s,upperdir=%s,workdir=%s",
+		 part[0], part[1], part[2]);
+	return mount("overlay", m->where, "overlay", 0, opts) ? -errno : 0;
+}
+
+static int hint(struct cf_mounted *m)
+{
+	char command[64];
+	const char *const argv[] = { "xfs_io", "-c", command, m->where, NULL };
+	int ret;
+
+	snprintf(command, sizeof(command), "extsize %s", m->b->extsize);
+	ret = cf_run(10000, argv);
+	return ret == 127 ? impossible("xfs_io") : ret > 0 ? -EIO : ret;
+}
+
+int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
+{
+	static int count;
+	int ret;
+
+	*m = (struct cf_mounted) { .b = b };
+	if (!cf_have_fs(b->module ?: b->fstype))
+		return impossible(b->module ?: b->fstype);
+	if (b->existing) {
+		snprintf(m->where, sizeof(m->where), "%s", b->existing);
+		return 0;
+	}
+	snprintf(m->where, sizeof(m->where), CF_BASE "/b%d-%d", getpid(), count++);
+	snprintf(m->image, sizeof(m->image), "%s.img", m->where);
+	if (mkdir(m->where, 0755))
+		return -errno;
+	if (!strcmp(b->fstype, "fuse"))
+		return cf_fusefs_start(&m->fuse, m->where, b->lie);
+	if (!strcmp(b->fstype, "overlay"))
+		return mount_overlay(m);
+	if (!b->mkfs)
+		return mount(b->fstype, m->where, b->fstype, 0, b->opts) ? -errno : 0;
+	ret = make_image(m);
+	if (!ret)
+		ret = mount_image(m);
+	if (!ret && b->extsize)
+		ret = hint(m);
+	return ret;
+}
+
+int cf_backing_remount(struct cf_mounted *m)
+{
+	int ret;
+
+	if (!m->b->mkfs)
+		return 0;
+	ret = cf_umount(m->where, 0, 20000);
+	return ret < 0 ? ret : mount_image(m);
+}
+
+void cf_backing_unmount(struct cf_mounted *m)
+{
+	if (!m->b || m->b->existing)
+		return;
+	umount2(m->where, MNT_DETACH);
+	cf_fusefs_stop(&m->fuse);
+	unlink(m->image);
+	rmdir(m->where);
+}
+
+long long cf_backing_used(const struct cf_mounted *m)
+{
+	int fd = open(m->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct statfs st;
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = syncfs(fd) || fstatfs(fd, &st) ? -errno : 0;
+	close(fd);
+	return ret ? ret : (long long)(st.f_blocks - st.f_bfree) * st.f_bsize;
+}
+
+int cf_log_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
+int cf_log_lines(int fd, char *line, size_t size)
+{
+	static const char prefix[] = "cachefiles: ";
+	char record[2048];
+	int nr = 0;
+
+	for (;;) {
+		ssize_t n = read(fd, record, sizeof(record) - 1);
+		char *text;
+
+		if (n < 0 && errno == EPIPE)
+			continue;	/* some were overwritten */
+		if (n < 0)
+			return errno == EAGAIN ? nr : -errno;
+		record[n] = '\0';
+		text = strchr(record, ';');
+		if (!text || strncasecmp(text + 1, prefix, strlen(prefix)))
+			continue;
+		text[1 + strcspn(text + 1, "\n")] = '\0';
+		snprintf(line, size, "%s", text + 1);
+		nr++;
+	}
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Backing file systems of all kinds, made and mounted for one test, and what
+ * the kernel's log says meanwhile.
+ */
+#ifndef CF_BACKING_H
+#define CF_BACKING_H
+
+#include <stdbool.h>
+
+#include <linux/types.h>
+
+#include "fusefs.h"
+
+struct cf_backing {
+	const char	*fstype;	/* "fuse": lib/fusefs.h */
+	const char	*module;	/* in /proc/filesystems, if not fstype */
+	const char	*mkfs;		/* with its arguments; the image follows */
+	const char	*opts;		/* of the mount */
+	const char	*extsize;	/* hint for the directory, for xfs_io */
+	const char	*existing;	/* a directory that is there already */
+	unsigned int	mb;		/* size */
+	enum cf_lie	lie;
+};
+
+/* One that is mounted. */
+struct cf_mounted {
+	const struct cf_backing	*b;
+	struct cf_fusefs	fuse;
+	char			where[128];
+	char			image[136];
+};
+
+/*
+ * 0 once it is there, in m->where; 1, with the reason in cf_why, if this
+ * machine can't make it; or a negative errno.
+ */
+int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b);
+/* Once more, with nothing of it in memory. */
+int cf_backing_remount(struct cf_mounted *m);
+void cf_backing_unmount(struct cf_mounted *m);
+/* Bytes in use, after everything has been written. */
+long long cf_backing_used(const struct cf_mounted *m);
+
+/* The kernel's log from now on. */
+int cf_log_open(void);
+/* Lines of the cache since the last call, the last of them in @line. */
+int cf_log_lines(int fd, char *line, size_t size);
+
+#endif /* CF_BACKING_H */

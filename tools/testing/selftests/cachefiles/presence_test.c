@@ -1,0 +1,813 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * bind refuses a file system that does not report exactly what is present, and
+ * takes those that do; on these, what was stored is never fetched again, and
+ * what was not stored is never believed.
+ */
+#include "harness.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "lib/backing.h"
+#include "lib/netfs.h"
+
+/* A cache's surroundings, and a backing file system of its own. */
+struct store {
+	struct cf_env e;
+	struct cf_mounted m;
+	int log;
+};
+
+/* 1, with the reason in cf_why, if it can't be had here; or a negative errno. */
+static int store_init(struct store *s, const struct cf_backing *b)
+{
+	int ret = world ? 1 : cf_env_init(&s->e);
+
+	if (!ret)
+		ret = cf_backing_mount(&s->m, b);
+	if (ret)
+		return ret;
+	s->log = cf_log_open();
+	return s->log < 0 ? s->log : 0;
+}
+
+static void store_exit(struct store *s)
+{
+	cf_env_exit(&s->e);
+	cf_backing_unmount(&s->m);
+}
+
+/* Beginnings of command lines. */
+#define EXT4	"mkfs.ext4 -q -F -Elazy_itable_init=1,nodiscard"
+#define XFS	"mkfs.xfs -q -f -K"
+#define BTRFS	"mkfs.btrfs -q -f -K"
+
+FIXTURE(suitable) {
+	struct store s;
+};
+
+FIXTURE_VARIANT(suitable) {
+	struct cf_backing b;
+};
+
+FIXTURE_SETUP(suitable)
+{
+	int ret = store_init(&self->s, &variant->b);
+
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(suitable)
+{
+	store_exit(&self->s);
+}
+
+FIXTURE_VARIANT_ADD(suitable, ext4) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4 " -b4096" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, ext4_1k) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4 " -b1024" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, ext4_bigalloc) {
+	.b = { .fstype = "ext4", .mb = 128, .mkfs = EXT4 " -Obigalloc -C65536" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, ext4_indirect) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4 " -O^extents,^64bit" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, ext4_indirect_1k) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4 " -b1024 -O^extents,^64bit" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, ext4_inline) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4 " -Oinline_data -I512" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, ext4_journal) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4, .opts = "data=journal" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, xfs) {
+	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS },
+};
+
+FIXTURE_VARIANT_ADD(suitable, xfs_1k) {
+	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS " -bsize=1024" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, xfs_plain) {
+	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS " -mreflink=0" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, xfs_extsize) {
+	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS " -mreflink=0", .extsize = "64k" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, btrfs) {
+	.b = { .fstype = "btrfs", .mb = 256, .mkfs = BTRFS },
+};
+
+FIXTURE_VARIANT_ADD(suitable, btrfs_zstd) {
+	.b = { .fstype = "btrfs", .mb = 256, .mkfs = BTRFS, .opts = "compress-force=zstd" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, btrfs_nodatacow) {
+	.b = { .fstype = "btrfs", .mb = 256, .mkfs = BTRFS, .opts = "nodatacow" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, tmpfs) {
+	.b = { .fstype = "tmpfs", .opts = "size=64m" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, overlay) {
+	.b = { .fstype = "overlay" },
+};
+
+FIXTURE_VARIANT_ADD(suitable, fuse_honest) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_NONE },
+};
+
+FIXTURE(unsuitable) {
+	struct store s;
+};
+
+FIXTURE_VARIANT(unsuitable) {
+	struct cf_backing b;
+	int refused;		/* errno */
+};
+
+FIXTURE_SETUP(unsuitable)
+{
+	int ret = store_init(&self->s, &variant->b);
+
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(unsuitable)
+{
+	store_exit(&self->s);
+}
+
+/* Small files are told exactly, large ones in huge pages. */
+FIXTURE_VARIANT_ADD(unsuitable, tmpfs_huge) {
+	.b = { .fstype = "tmpfs", .opts = "huge=within_size" },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, ext4_read_only) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4, .opts = "ro" },
+	.refused = EROFS,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, minix) {
+	.b = { .fstype = "minix", .mb = 32, .mkfs = "mkfs.minix" },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, ramfs) {
+	.b = { .fstype = "ramfs" },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, proc) {
+	.b = { .fstype = "proc", .existing = "/proc" },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_no_seek) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_NO_SEEK },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_all_hole) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_ALL_HOLE },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_coarse) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_COARSE },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_short) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_SHORT },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_early) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_EARLY },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_late) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_LATE },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_no_punch) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_NO_PUNCH },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_punch_nothing) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_PUNCH_NOTHING },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_punch_zeros) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_PUNCH_ZEROS },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_punch_coarse) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_PUNCH_COARSE },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_zeros_vanish) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_ZEROS_VANISH },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_no_tmpfile) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_NO_TMPFILE },
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, fuse_no_xattr) {
+	.b = { .fstype = "fuse", .lie = CF_LIE_NO_XATTR },
+	.refused = EOPNOTSUPP,
+};
+
+static const char *const modes[] = { "bind ondemand", "bind" };
+
+/* How many entries of @dir are not among those that may be there. */
+static int strangers(const char *dir, const char *const known[], unsigned int nr_known)
+{
+	unsigned int i;
+	struct dirent *de;
+	int nr = 0;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return errno == ENOENT ? 0 : -errno;
+	while ((de = readdir(d))) {
+		for (i = 0; i < nr_known && strcmp(de->d_name, known[i]); i++)
+			;
+		nr += i == nr_known;
+	}
+	closedir(d);
+	return nr;
+}
+
+/* Entries of @dir and of what is in it that bind has no business to leave. */
+static int leftovers(const char *dir)
+{
+	static const char *const known[] = { ".", "..", "lost+found", "cache", "graveyard" };
+	int nr = strangers(dir, known, ARRAY_SIZE(known));
+	char path[512];
+
+	for (unsigned int i = 3; i < ARRAY_SIZE(known); i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, known[i]);
+		nr += strangers(path, known, 2);
+	}
+	return nr;
+}
+
+/* Open the device, name @dir and bind: the descriptor, or the errno of bind. */
+static int bind_to(const char *dir, const char *tag, const char *mode)
+{
+	int dev = cf_device(), ret;
+
+	if (dev < 0)
+		return dev;
+	ret = cf_cmd(dev, "dir %s", dir);
+	if (!ret)
+		ret = cf_cmd(dev, "tag %s", tag);
+	if (!ret)
+		ret = cf_cmd(dev, "%s", mode);
+	if (!ret)
+		return dev;
+	close(dev);
+	return ret;
+}
+
+TEST_F_TIMEOUT(suitable, accepted, 300)
+{
+	struct cf_env *e = &self->s.e;
+	char line[512] = "";
+	long long before, took = 0;
+	int dev;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
+		dev = bind_to(self->s.m.where, e->tag, modes[i]);
+		EXPECT_EQ(1, cf_log_lines(self->s.log, line, sizeof(line)));
+		ASSERT_LE(0, dev) {
+			TH_LOG("%s: %s", modes[i], line);
+		}
+		close(dev);
+		EXPECT_EQ(0, leftovers(self->s.m.where));
+
+		before = cf_backing_used(&self->s.m);
+		for (int n = 0; n < 10; n++) {
+			long long start = cf_now();
+
+			dev = bind_to(self->s.m.where, e->tag, modes[i]);
+			took += cf_now() - start;
+			ASSERT_LE(0, dev);
+			close(dev);
+		}
+		EXPECT_GE(128 * (long long)KB, cf_backing_used(&self->s.m) - before);
+		EXPECT_EQ(0, leftovers(self->s.m.where));
+		cf_log_lines(self->s.log, line, sizeof(line));
+	}
+	TH_LOG("bind takes %lld.%lld ms", took / 20, took % 20 / 2);
+}
+
+TEST_F_TIMEOUT(unsuitable, refused, 120)
+{
+	struct cf_env *e = &self->s.e;
+	char other[160], line[512] = "";
+	long long before;
+	int dev;
+
+	snprintf(other, sizeof(other), "%s-other", e->dir);
+	ASSERT_EQ(0, mkdir(other, 0700));
+	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
+		dev = cf_device();
+		ASSERT_LE(0, dev);
+		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->s.m.where));
+		before = variant->b.existing ? 0 : cf_backing_used(&self->s.m);
+		EXPECT_EQ(-variant->refused, cf_cmd(dev, "%s", modes[i]));
+		EXPECT_EQ(1, cf_log_lines(self->s.log, line, sizeof(line))) {
+			TH_LOG("%s: %s", modes[i], line);
+		}
+		if (!variant->b.existing) {
+			EXPECT_EQ(0, leftovers(self->s.m.where));
+			EXPECT_GE(16 * (long long)KB, cf_backing_used(&self->s.m) - before);
+		}
+
+		/* Nothing keeps the same descriptor from getting it right. */
+		ASSERT_EQ(0, cf_cmd(dev, "dir %s", other));
+		ASSERT_EQ(0, cf_cmd(dev, "tag %s", e->tag));
+		EXPECT_EQ(0, cf_cmd(dev, "%s", modes[i]));
+		EXPECT_EQ(1, cf_log_lines(self->s.log, line, sizeof(line)));
+		close(dev);
+	}
+}
+
+/* --- presence, granule by granule --- */
+
+#define GRANULES	258
+#define SIZE		((GRANULES - 1) * CF_BLOCK + 100ULL)
+#define SEED_STORED	71
+#define SEED_FETCHED	72
+
+/* What each granule of the file has to hold. */
+enum content { ABSENT, STORED, FETCHED, ZEROS };
+
+struct model {
+	struct cf_env	*e;
+	int		fd;		/* of the object, for the daemon */
+	unsigned int	nr_reads;
+	int		nf, volume, cookie;	/* in original mode */
+	unsigned char	is[GRANULES];
+	unsigned char	*shared;	/* what a child has read */
+};
+
+struct slurp {
+	struct model	*m;
+	unsigned int	from, nr, chunk;
+	bool		stream;
+};
+
+/* Read into the shared buffer, in a child: 0 or an errno. */
+static int slurp(void *arg)
+{
+	struct slurp *s = arg;
+	__u64 off = (__u64)s->from * CF_BLOCK, end = off + (__u64)s->nr * CF_BLOCK;
+	char path[256];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/file", s->m->e->mnt);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno;
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (!s->stream)
+		posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	for (; off < end && off < SIZE; off += n) {
+		n = pread(fd, s->m->shared + off, end - off < s->chunk ? end - off : s->chunk,
+			  (off_t)off);
+		if (n <= 0)
+			return n ? errno : ENODATA;
+	}
+	return 0;
+}
+
+static void take_message(struct __test_metadata *_metadata, struct model *m)
+{
+	struct cf_msg msg;
+	int ret = cf_read(m->e->dev, &msg);
+
+	ASSERT_LE(0, ret);
+	if (!ret)
+		return;
+	switch (msg.hdr.opcode) {
+	case CACHEFILES_OP_OPEN:
+		m->fd = cf_open_fd(&msg);
+		ASSERT_EQ(0, cf_copen(m->e->dev, msg.hdr.msg_id, SIZE));
+		break;
+	case CACHEFILES_OP_READ:
+		m->nr_reads++;
+		for (__u64 at = cf_rd(&msg)->off; at < cf_rd(&msg)->off + cf_rd(&msg)->len &&
+		     at < SIZE; at += CF_BLOCK) {
+			EXPECT_EQ(ABSENT, m->is[at / CF_BLOCK]) {
+				TH_LOG("granule %llu is fetched again", at / CF_BLOCK);
+			}
+			m->is[at / CF_BLOCK] = FETCHED;
+		}
+		ASSERT_EQ(0, serve_read(&msg, m->fd, SEED_FETCHED, SIZE));
+		break;
+	case CACHEFILES_OP_CLOSE:
+		close(m->fd);
+		m->fd = -1;
+		break;
+	}
+}
+
+static bool holds(const unsigned char *p, unsigned int g, enum content is)
+{
+	size_t len = g == GRANULES - 1 ? SIZE % CF_BLOCK : CF_BLOCK;
+
+	if (is == ZEROS)
+		return !*p && !memcmp(p, p + 1, len - 1);
+	return cf_differs(is == STORED ? SEED_STORED : SEED_FETCHED,
+			  (__u64)g * CF_BLOCK, p, len) < 0;
+}
+
+/* Read granules as the model has it, serving what it says is absent. */
+static void read_back(struct __test_metadata *_metadata, struct model *m, unsigned int from,
+		      unsigned int nr, unsigned int chunk, bool stream)
+{
+	struct slurp s = { m, from, nr, chunk, stream };
+	struct cf_result res;
+	struct cf_reader r;
+
+	memset(m->shared, 0xee, GRANULES * CF_BLOCK);
+	ASSERT_EQ(0, cf_child(&r, slurp, &s));
+	while (!cf_reader_done(&r)) {
+		struct pollfd p[2] = {
+			{ .fd = m->e->dev, .events = POLLIN },
+			{ .fd = r.pipe, .events = POLLIN },
+		};
+
+		ASSERT_LT(0, poll(p, 2, cf_ms(LONG)));
+		if (p[0].revents & POLLIN)
+			take_message(_metadata, m);
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	ASSERT_EQ(0, res.err);
+	for (unsigned int g = from; g < from + nr && g < GRANULES; g++) {
+		ASSERT_NE(ABSENT, m->is[g]) {
+			TH_LOG("granule %u was not fetched but believed", g);
+		}
+		ASSERT_TRUE(holds(m->shared + g * CF_BLOCK, g, m->is[g])) {
+			TH_LOG("granule %u does not hold what was stored (%u)", g, m->is[g]);
+		}
+	}
+}
+
+/* As the daemon, unasked. */
+static void fill(struct __test_metadata *_metadata, struct model *m, unsigned int g,
+		 unsigned int nr, enum content is)
+{
+	static char zeros[CF_BLOCK] __attribute__((aligned(CF_BLOCK)));
+
+	for (unsigned int i = g; i < g + nr; i++) {
+		if (is == ZEROS) {
+			ASSERT_EQ(CF_BLOCK, pwrite(m->fd, zeros, CF_BLOCK, (off_t)i * CF_BLOCK));
+		}
+		m->is[i] = is;
+	}
+	if (is == STORED) {
+		ASSERT_EQ((ssize_t)nr * CF_BLOCK,
+			  cf_fill(m->fd, SEED_STORED, (__u64)g * CF_BLOCK,
+				  (__u64)nr * CF_BLOCK, SIZE));
+	}
+}
+
+static void start(struct __test_metadata *_metadata, struct model *m, struct cf_env *e)
+{
+	*m = (struct model) { .e = e, .fd = -1 };
+	m->shared = mmap(NULL, GRANULES * CF_BLOCK, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, m->shared);
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	read_back(_metadata, m, 0, 0, CF_BLOCK, false);
+	ASSERT_LE(0, m->fd);
+}
+
+/* End the cache and begin it again, with nothing in memory. */
+static void again(struct __test_metadata *_metadata, struct model *m, struct cf_mounted *store)
+{
+	ASSERT_LE(0, cf_env_umount(m->e, LONG));
+	close(m->fd);
+	m->fd = -1;
+	close(m->e->dev);
+	m->e->dev = -1;
+	ASSERT_EQ(0, cf_backing_remount(store));
+	m->e->dev = cf_device();
+	ASSERT_LE(0, m->e->dev);
+	ASSERT_EQ(0, cf_env_bind(m->e));
+	ASSERT_EQ(0, cf_env_mount(m->e));
+}
+
+static int found_file(const char *path, void *arg)
+{
+	snprintf(arg, 512, "%s", path);
+	return 0;
+}
+
+/* Push some of the backing file's pages out of memory. */
+static void evict(struct __test_metadata *_metadata, struct cf_env *e, unsigned int g,
+		  unsigned int nr)
+{
+	char path[512], store[160];
+	int fd;
+
+	snprintf(store, sizeof(store), "%s/cache", e->dir);
+	ASSERT_EQ(1, cf_tree_count(store, found_file, path));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, fsync(fd));
+	ASSERT_EQ(0, posix_fadvise(fd, (off_t)g * CF_BLOCK, (off_t)nr * CF_BLOCK,
+				   POSIX_FADV_DONTNEED));
+	close(fd);
+}
+
+TEST_F_TIMEOUT(suitable, granules, 600)
+{
+	struct cf_env *e = &self->s.e;
+	const char *s = getenv("CF_SEED");
+	struct model m;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	srand48(s ? atoi(s) : 3);
+	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
+	start(_metadata, &m, e);
+
+	/* By itself, in pairs, at both ends, around 64 KiB, as zeros, at random. */
+	fill(_metadata, &m, 0, 1, STORED);
+	fill(_metadata, &m, 5, 1, STORED);
+	fill(_metadata, &m, 7, 2, STORED);
+	fill(_metadata, &m, 15, 1, STORED);
+	fill(_metadata, &m, 17, 1, STORED);
+	fill(_metadata, &m, 31, 2, STORED);
+	fill(_metadata, &m, 40, 1, ZEROS);
+	fill(_metadata, &m, 42, 2, ZEROS);
+	fill(_metadata, &m, GRANULES - 1, 1, STORED);
+	for (unsigned int i = 0; i < 40; i++) {
+		fill(_metadata, &m, 140 + lrand48() % (GRANULES - 141), 1,
+		     lrand48() % 4 ? STORED : ZEROS);
+	}
+	for (unsigned int i = 0; i < 20; i++) {
+		read_back(_metadata, &m, 140 + lrand48() % (GRANULES - 140), 1, CF_BLOCK, false);
+	}
+
+	/* The store's own read-ahead brings no zeros into being. */
+	fill(_metadata, &m, 64, 2, STORED);
+	evict(_metadata, e, 64, 1);
+	read_back(_metadata, &m, 64, 2, 2 * CF_BLOCK, false);
+	read_back(_metadata, &m, 66, 20, 2 * CF_BLOCK, false);
+	fill(_metadata, &m, 100, 2, STORED);
+	evict(_metadata, e, 100, 2);
+	read_back(_metadata, &m, 100, 2, CF_BLOCK, false);
+	read_back(_metadata, &m, 98, 2, CF_BLOCK, false);
+	read_back(_metadata, &m, 102, 10, CF_BLOCK, false);
+
+	/* Through read-ahead of the netfs. */
+	ASSERT_EQ(0, cf_drop_caches());
+	read_back(_metadata, &m, 0, 48, 2 * CF_BLOCK, true);
+
+	again(_metadata, &m, &self->s.m);
+	read_back(_metadata, &m, 0, GRANULES, CF_BLOCK, false);
+	again(_metadata, &m, &self->s.m);
+	m.nr_reads = 0;
+	read_back(_metadata, &m, 0, GRANULES, 16 * CF_BLOCK, true);
+	EXPECT_EQ(0, m.nr_reads);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
+/* --- the same in original mode --- */
+
+#define VOLUME	"presence"
+
+static void attach(struct __test_metadata *_metadata, struct model *m)
+{
+	ASSERT_EQ(0, cf_cmd(m->e->dev, "dir %s", m->e->dir));
+	ASSERT_EQ(0, cf_cmd(m->e->dev, "tag %s", m->e->tag));
+	ASSERT_EQ(0, cf_cmd(m->e->dev, "bind"));
+	m->volume = cf_nf_volume(m->nf, VOLUME, m->e->tag, NULL, 0);
+	ASSERT_LT(0, m->volume);
+	m->cookie = cf_nf_cookie(m->nf, m->volume, "file", 4, "a", 1, SIZE);
+	ASSERT_LT(0, m->cookie);
+	ASSERT_EQ(0, cf_nf_attach(m->nf, m->cookie, false));
+}
+
+static void detach(struct __test_metadata *_metadata, struct model *m, struct cf_mounted *store)
+{
+	ASSERT_EQ(0, cf_nf_detach(m->nf, m->cookie, false));
+	ASSERT_EQ(0, cf_nf_volume_end(m->nf, m->volume, NULL, 0, false));
+	close(m->e->dev);
+	m->e->dev = -1;
+	ASSERT_EQ(0, cf_backing_remount(store));
+	m->e->dev = cf_device();
+	ASSERT_LE(0, m->e->dev);
+}
+
+/* One write to the cache: all of it or none. */
+static void store(struct __test_metadata *_metadata, struct model *m, unsigned int g,
+		  unsigned int nr, enum content is)
+{
+	struct cf_netfs_write a = {
+		.cookie = m->cookie, .start = (__u64)g * CF_BLOCK, .len = nr * CF_BLOCK,
+		.i_size = SIZE, .buf = (unsigned long)m->shared,
+		.how = CF_IO_PREPARE | CF_IO_ISSUE, .timeout_ms = cf_ms(LONG),
+	};
+
+	memset(m->shared, 0, a.len);
+	if (is == STORED)
+		cf_pattern(SEED_STORED, a.start, m->shared,
+			   a.start + a.len > SIZE ? SIZE - a.start : a.len);
+	ASSERT_EQ(0, ioctl(m->nf, CF_NETFS_WRITE, &a));
+	ASSERT_EQ(0, a.prepare);
+	ASSERT_EQ((__s64)a.len, a.result);
+	memset(m->is + g, is, nr);
+}
+
+/* Every granule by itself. */
+static void compare(struct __test_metadata *_metadata, struct model *m)
+{
+	/* Or a new object would be taken for empty: its pages are all in memory. */
+	ASSERT_EQ(0, cf_nf_note_release(m->nf, m->cookie));
+	for (unsigned int g = 0; g < GRANULES; g++) {
+		struct cf_netfs_read a = {
+			.cookie = m->cookie, .start = (__u64)g * CF_BLOCK, .len = CF_BLOCK,
+			.i_size = SIZE, .buf = (unsigned long)m->shared,
+			.how = CF_IO_PREPARE | CF_IO_ISSUE, .timeout_ms = cf_ms(LONG),
+		};
+
+		ASSERT_EQ(0, ioctl(m->nf, CF_NETFS_READ, &a));
+		ASSERT_EQ(m->is[g] == ABSENT ? CF_SOURCE_DOWNLOAD : CF_SOURCE_CACHE, a.source) {
+			TH_LOG("granule %u (%u) would come from %u", g, m->is[g], a.source);
+		}
+		if (m->is[g] == ABSENT)
+			continue;
+		ASSERT_LT(0, a.result);
+		ASSERT_TRUE(holds(m->shared, g, m->is[g])) {
+			TH_LOG("granule %u does not hold what was stored (%u)", g, m->is[g]);
+		}
+	}
+}
+
+TEST_F_TIMEOUT(suitable, granules_original, 600)
+{
+	struct cf_env *e = &self->s.e;
+	const char *s = getenv("CF_SEED");
+	struct model m = { .e = e };
+
+	m.nf = cf_nf_open();
+	if (m.nf < 0)
+		SKIP(return, "no cf_netfs module");
+	srand48(s ? atoi(s) : 4);
+	m.shared = calloc(GRANULES, CF_BLOCK);
+	ASSERT_NE(NULL, m.shared);
+	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
+	attach(_metadata, &m);
+
+	store(_metadata, &m, 0, 1, STORED);
+	store(_metadata, &m, 5, 1, STORED);
+	store(_metadata, &m, 7, 2, STORED);
+	store(_metadata, &m, 15, 1, STORED);
+	store(_metadata, &m, 17, 1, STORED);
+	store(_metadata, &m, 40, 1, ZEROS);
+	store(_metadata, &m, 42, 2, ZEROS);
+	store(_metadata, &m, 60, 64, STORED);
+	store(_metadata, &m, 90, 1, ZEROS);
+	store(_metadata, &m, GRANULES - 1, 1, STORED);
+	for (unsigned int i = 0; i < 60; i++) {
+		store(_metadata, &m, 140 + lrand48() % (GRANULES - 141), 1,
+		      lrand48() % 4 ? STORED : ZEROS);
+	}
+	compare(_metadata, &m);
+	detach(_metadata, &m, &self->s.m);
+	attach(_metadata, &m);
+	compare(_metadata, &m);
+
+	/* Cut in the middle of a granule, grown again: neither old bytes nor zeros. */
+	store(_metadata, &m, 198, 4, STORED);
+	ASSERT_EQ(0, cf_nf_resize(m.nf, m.cookie, 200ULL * CF_BLOCK + 100));
+	ASSERT_EQ(0, cf_nf_resize(m.nf, m.cookie, SIZE));
+	memset(m.is + 200, ABSENT, GRANULES - 200);
+	compare(_metadata, &m);
+	store(_metadata, &m, 201, 1, STORED);
+	store(_metadata, &m, 210, 20, STORED);
+	compare(_metadata, &m);
+	detach(_metadata, &m, &self->s.m);
+	attach(_metadata, &m);
+	compare(_metadata, &m);
+	detach(_metadata, &m, &self->s.m);
+	EXPECT_EQ(0, cf_nf_odd(m.nf));
+	close(m.nf);
+}
+
+/* --- a full disk --- */
+
+/* Take all space there is: the ballast's descriptor and size. */
+static int take_all(const char *dir, off_t *size)
+{
+	static char block[64 << 10];
+	off_t step = 16 << 20;
+	char path[256];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/ballast", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	*size = 0;
+	while (step >= CF_BLOCK) {
+		ret = fallocate(fd, 0, *size, step) ? errno : 0;
+		if (ret == EOPNOTSUPP) {
+			if (step > (off_t)sizeof(block))
+				step = sizeof(block);
+			ret = pwrite(fd, block, step, *size) == step ? 0 : ENOSPC;
+		}
+		if (ret && ret != ENOSPC)
+			return -ret;
+		if (ret)
+			step /= 2;
+		else
+			*size += step;
+	}
+	fsync(fd);
+	return fd;
+}
+
+TEST_F_TIMEOUT(suitable, full, 300)
+{
+	struct cf_env *e = &self->s.e;
+	char line[512];
+	off_t size;
+	int fd, dev;
+
+	if (!strcmp(variant->b.fstype, "fuse"))
+		SKIP(return, "has no end");
+	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
+		dev = bind_to(self->s.m.where, e->tag, modes[i]);
+		ASSERT_LE(0, dev);
+		close(dev);
+	}
+	fd = take_all(self->s.m.where, &size);
+	ASSERT_LE(0, fd);
+	cf_log_lines(self->s.log, line, sizeof(line));
+
+	/* However little is left: it is not for want of space that bind refuses. */
+	for (int left = 0; left < 8; left++) {
+		dev = cf_device();
+		ASSERT_LE(0, dev);
+		for (const char *what = "bf"; *what; what++) {
+			ASSERT_EQ(0, cf_cmd(dev, "%cstop 0%%", *what));
+			ASSERT_EQ(0, cf_cmd(dev, "%ccull 1%%", *what));
+			ASSERT_EQ(0, cf_cmd(dev, "%crun 2%%", *what));
+		}
+		ASSERT_EQ(0, cf_cmd(dev, "tag %s", e->tag));
+		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->s.m.where));
+		EXPECT_EQ(0, cf_cmd(dev, "%s", modes[left % 2])) {
+			cf_log_lines(self->s.log, line, sizeof(line));
+			TH_LOG("%d granules left: %s", left, line);
+		}
+		close(dev);
+		size -= CF_BLOCK;
+		ASSERT_EQ(0, ftruncate(fd, size));
+	}
+	close(fd);
+	snprintf(line, sizeof(line), "%s/ballast", self->s.m.where);
+	unlink(line);
+}
+
+TEST_HARNESS_MAIN
