@@ -464,7 +464,7 @@ TEST_F(original, invalidate_under_io)
 	ASSERT_LT(0, rd);
 	ASSERT_LT(0, wr);
 	ASSERT_EQ(0, cf_nf_read(nf, 0, rd, buf, 0, 8192, 65536, CF_IO_PREPARE | CF_IO_ISSUE,
-			      CF_HOLE_IGNORE, &r));
+				CF_HOLE_IGNORE, &r));
 	ASSERT_EQ(CF_SOURCE_CACHE, r.source);
 	ASSERT_EQ(8192, r.result);
 	EXPECT_EQ(0, r.left);

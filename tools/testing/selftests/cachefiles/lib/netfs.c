@@ -528,26 +528,28 @@ static size_t base64_name(const unsigned char *key, size_t len, char *name)
 
 size_t cf_nf_file_name(const void *key, size_t len, char name[512])
 {
-	char big[512], little[512];
-	size_t nbe, nle, n64;
+	char big[600], little[600];
+	size_t nbe, nle, n64, n;
 
 	if (is_text(key, len)) {
-		name[0] = 'D';
+		name[0] = len < 255 ? 'D' : '\0';
 		memcpy(name + 1, key, len);
 		name[1 + len] = '\0';
-		return 1 + len > 255 ? (name[0] = '\0') : 1 + len;
+		return len < 255 ? 1 + len : 0;
 	}
 	nbe = hex_name(key, len, true, big);
 	nle = hex_name(key, len, false, little);
 	n64 = 2 + 4 * ((len + 2) / 3);
-	if (nbe >= n64 && nle >= n64)
-		n64 = base64_name(key, len, name);
-	else
-		n64 = sprintf(name, "%s", nbe <= nle ? big : little);
-	if (n64 <= 255)
-		return n64;
+	n = n64;
+	if (nbe < n64 || nle < n64)
+		n = nbe <= nle ? nbe : nle;
 	name[0] = '\0';
-	return 0;
+	if (n > 255)
+		return 0;
+	if (n == n64)
+		return base64_name(key, len, name);
+	memcpy(name, nbe <= nle ? big : little, n + 1);
+	return n;
 }
 
 int cf_nf_path(const char *dir, const char *volume, const void *key, size_t len,
