@@ -332,20 +332,31 @@ static bool comes(const unsigned long *what, unsigned long nr)
 }
 
 /* Nothing has happened to it: it was served all the time, and is now. */
-#define EXPECT_UNDISTURBED(p)	do {					\
-	EXPECT_TRUE(comes(&(p)->load->rounds, 6));			\
-	EXPECT_TRUE(comes(&(p)->load->hits, 1));			\
-	EXPECT_EQ(0, (p)->load->refused);				\
-	EXPECT_EQ(0, (p)->load->wrong);					\
-	EXPECT_GE(cf_ms(HICCUP), (p)->load->longest);			\
-	(p)->load->longest = 0;						\
-} while (0)
+static void expect_undisturbed(struct __test_metadata *_metadata, struct party *p, int line)
+{
+	struct load *l = p->load;
+	bool fine = comes(&l->rounds, 6) && comes(&l->hits, 1);
+
+	EXPECT_TRUE(fine && !l->refused && !l->wrong && l->longest <= cf_ms(HICCUP)) {
+		TH_LOG("line %d, cache %s: %lu rounds, %lu hits, %lu refused, %lu wrong, %ld ms",
+		       line, p->e.tag, l->rounds, l->hits, l->refused, l->wrong, l->longest);
+	}
+	l->longest = 0;
+}
 
 /* Its cache has ended: it is told so, and gets nothing wrong. */
-#define EXPECT_UNCACHED(p)	do {					\
-	EXPECT_TRUE(comes(&(p)->load->refused, 3));			\
-	EXPECT_EQ(0, (p)->load->wrong);					\
-} while (0)
+static void expect_uncached(struct __test_metadata *_metadata, struct party *p, int line)
+{
+	bool told = comes(&p->load->refused, 3);
+
+	EXPECT_TRUE(told && !p->load->wrong) {
+		TH_LOG("line %d, cache %s: %lu refused, %lu wrong", line, p->e.tag,
+		       p->load->refused, p->load->wrong);
+	}
+}
+
+#define EXPECT_UNDISTURBED(p)	expect_undisturbed(_metadata, p, __LINE__)
+#define EXPECT_UNCACHED(p)	expect_uncached(_metadata, p, __LINE__)
 
 /* --- one ends, the other goes on --- */
 
