@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+#include <time.h>
 
 #define SIZE	70000ULL
 
@@ -245,6 +246,46 @@ TEST_F(original, no_file_in_its_place)
 			TH_LOG("%s", kinds[kind]);
 		}
 	}
+}
+
+/*
+ * A file that is open for writing while there is no cache may be changed behind its back,
+ * and its version need not tell before it is closed.
+ */
+TEST_F(original, changed_without_cache)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c;
+
+	leave(_metadata, nf, self->vol, 1);
+	close(e->dev);
+	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), SIZE);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(-ENOBUFS, cf_nf_attach(nf, c, true));
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(SIZE), SIZE));
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, SIZE));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, CF_ROUND_UP(SIZE), SIZE));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	/* One that was only read has not been changed. */
+	leave(_metadata, nf, self->vol, 1);
+	close(e->dev);
+	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), SIZE);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(-ENOBUFS, cf_nf_attach(nf, c, false));
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, CF_ROUND_UP(SIZE), SIZE));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
 /* --- crashes --- */
@@ -506,6 +547,32 @@ TEST_F(original, volume_invalidated)
 	ASSERT_EQ(0, cf_nf_volume_end(self->nf, vol, NULL, 0, true));
 	EXPECT_EQ(0, found_with(e, self->nf, "other", blob));
 	EXPECT_EQ(1, found_with(e, self->nf, "other", blob));
+}
+
+/*
+ * Sessions of a cache that follow one another in the same second, or somebody else, have
+ * taken the names that come next.
+ */
+TEST_F(original, graves_with_names_that_are_taken)
+{
+	const struct blob old = { "old", 3 }, new = { "new", 3 };
+	struct cf_env *e = &self->e;
+	int graves;
+
+	EXPECT_EQ(0, found_with(e, self->nf, "other", old));
+	for (time_t t = time(NULL), end = t + cf_ms(5000) / 1000; t < end; t++) {
+		for (int i = 0; i < 10; i++) {
+			char path[256];
+
+			snprintf(path, sizeof(path), "%s/graveyard/%08x%08x", e->dir,
+				 (unsigned int)t, i);
+			ASSERT_EQ(0, mkdir(path, 0700));
+		}
+	}
+	graves = entries(e->dir, "graveyard");
+	EXPECT_EQ(0, found_with(e, self->nf, "other", new));
+	EXPECT_EQ(graves + 1, entries(e->dir, "graveyard"));
+	EXPECT_EQ(1, found_with(e, self->nf, "other", new));
 }
 
 /* Another volume is not touched by any of this. */

@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * With the backing file system full or broken at any moment, a network file system goes on
+ * without the cache: every call ends, no reader gets an error or a wrong byte, and
+ * afterwards the cache takes files again.
+ */
+#include "harness.h"
+
+#include <sys/ioctl.h>
+#include <sys/statfs.h>
+
+#define NR	16			/* granules of the file */
+#define TOP	((__u64)NR * CF_GRANULE)
+
+#define NOSPC	1
+#define EIOS	2
+
+#define NO_INJECTION	"no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)"
+
+/* The server's side of the story. */
+struct server {
+	__u64		size;
+	unsigned char	aux[8];
+	unsigned char	data[TOP];
+};
+
+struct life {
+	struct cf_env	*e;
+	struct server	*s;
+	int		nf, vol, c;
+	bool		used;		/* with the announcement of changes */
+};
+
+static void change(struct server *s, __u64 seed, __u64 off, __u64 len)
+{
+	cf_pattern(seed, off, s->data + off, len);
+	s->aux[0]++;
+}
+
+static void set_size(struct server *s, __u64 size, __u64 seed)
+{
+	__u64 low = size < s->size ? size : s->size;
+
+	s->size = size;
+	change(s, seed, low, TOP - low);
+}
+
+/* Nothing may take for ever, and what has failed says so. */
+static void ended(struct __test_metadata *_metadata, int ret, const char *what)
+{
+	EXPECT_GE(0, ret) {
+		TH_LOG("%s", what);
+	}
+	EXPECT_EQ(1, ret != -ETIMEDOUT && ret != -EINTR && ret != -EINVAL && ret != -EPROTO) {
+		TH_LOG("%s: %s", what, strerror(-ret));
+	}
+}
+
+/* Hand what the server has to the cache. */
+static int put(struct life *l, __u64 off, __u64 len)
+{
+	static unsigned char buf[TOP];
+	struct cf_netfs_write a;
+	__u64 data = off >= l->s->size ? 0 : l->s->size - off < len ? l->s->size - off : len;
+	int ret;
+
+	memcpy(buf, l->s->data + off, data);
+	memset(buf + data, 0, len - data);
+	ret = cf_nf_write(l->nf, l->c, 0, buf, off, len, l->s->size,
+			  CF_IO_PREPARE | CF_IO_ISSUE, &a);
+	cf_nf_note_release(l->nf, l->c);
+	if (ret)
+		return ret;
+	if (a.prepare < 0)
+		return (int)a.prepare;
+	return a.result < 0 ? (int)a.result : (__u64)a.result < len ? -EMSGSIZE : 0;
+}
+
+static int put_by_write_back(struct life *l, __u64 off, __u64 len)
+{
+	struct cf_netfs_subreq a = {
+		.cookie = l->c, .start = off, .len = len, .i_size = l->s->size,
+		.buf = (unsigned long)(l->s->data + off), .timeout_ms = cf_ms(CF_NF_MS),
+	};
+
+	if (ioctl(l->nf, CF_NETFS_WRITE_SUBREQ, &a))
+		return -errno;
+	return a.error;
+}
+
+/* Read all of it: bytes that came from the cache. */
+static int get(struct __test_metadata *_metadata, struct life *l, const char *what)
+{
+	static unsigned char buf[TOP];
+	int cached = 0;
+
+	for (__u64 pos = 0; pos < CF_ROUND_UP(l->s->size);) {
+		struct cf_netfs_read a;
+		int ret = cf_nf_read(l->nf, l->c, 0, buf, pos, CF_ROUND_UP(l->s->size) - pos,
+				     l->s->size, CF_IO_PREPARE | CF_IO_ISSUE, CF_HOLE_IGNORE, &a);
+		__u64 n;
+
+		if (ret == -ENOBUFS)
+			return cached;
+		EXPECT_EQ(0, ret) {
+			TH_LOG("%s: %s", what, strerror(-ret));
+			return cached;
+		}
+		if (a.source != CF_SOURCE_CACHE) {
+			EXPECT_EQ(CF_SOURCE_DOWNLOAD, a.source);
+			a.result = 0;
+		} else {
+			EXPECT_EQ(1, a.completions);
+		}
+		EXPECT_LE(0, a.result) {
+			TH_LOG("%s: the reader gets: %s", what, strerror(-(int)a.result));
+		}
+		if (a.result > 0) {
+			n = l->s->size - pos < (__u64)a.result ? l->s->size - pos : (__u64)a.result;
+			EXPECT_EQ(0, memcmp(buf, l->s->data + pos, n)) {
+				TH_LOG("%s: wrong data at %llu", what, pos);
+			}
+			cached += (int)n;
+			pos += a.result;
+			continue;
+		}
+		EXPECT_LT(0, a.prepared);
+		if (!a.prepared)
+			return cached;
+		pos += a.prepared;
+	}
+	return cached;
+}
+
+static int find(struct life *l)
+{
+	l->c = cf_nf_cookie(l->nf, l->vol, "file", 4, l->s->aux, sizeof(l->s->aux), l->s->size);
+	return l->c < 0 ? l->c : cf_nf_attach(l->nf, l->c, false);
+}
+
+enum step {
+	VOLUME, LOOKUP, FIRST_STORE, FIRST_READ, MODIFY, STORE, WRITE_BACK, SHRINK, GROW,
+	STORE_AGAIN, READ, UNUSE, INVALIDATE, LAST_STORE, LAST_READ, RELINQUISH, VOLUME_END,
+	NR_STEPS
+};
+
+static const char *const step_names[] = {
+	"volume", "look-up", "first store", "first read", "modify", "store", "write-back",
+	"shrink", "grow", "store again", "read", "unuse", "invalidate", "last store",
+	"last read", "relinquish", "end of volume",
+};
+
+static void take(struct __test_metadata *_metadata, struct life *l, enum step at,
+		 const char *what)
+{
+	struct server *s = l->s;
+	int ret = 0;
+
+	switch (at) {
+	case VOLUME:
+		l->vol = cf_nf_volume(l->nf, l->e->volume, l->e->tag, "blob", 4);
+		ASSERT_LT(0, l->vol);
+		break;
+	case LOOKUP:
+		ret = find(l);
+		ASSERT_LT(0, l->c);
+		break;
+	case FIRST_STORE:
+		ret = put(l, 0, TOP / 2);
+		break;
+	case FIRST_READ:
+	case READ:
+	case LAST_READ:
+		get(_metadata, l, what);
+		break;
+	case MODIFY:
+		ret = cf_nf_use(l->nf, l->c, true);
+		break;
+	case STORE:
+		change(s, s->aux[0], 3 * CF_GRANULE, 2 * CF_GRANULE);
+		ret = put(l, 3 * CF_GRANULE, 2 * CF_GRANULE);
+		break;
+	case WRITE_BACK:
+		change(s, s->aux[0], 6 * CF_GRANULE + 100, CF_GRANULE);
+		ret = put_by_write_back(l, 6 * CF_GRANULE + 100, CF_GRANULE);
+		break;
+	case SHRINK:
+		set_size(s, 5 * CF_GRANULE + 300, s->aux[0]);
+		ret = cf_nf_resize(l->nf, l->c, s->size);
+		break;
+	case GROW:
+		set_size(s, 10 * CF_GRANULE + 50, s->aux[0]);
+		ret = cf_nf_resize(l->nf, l->c, s->size);
+		break;
+	case STORE_AGAIN:
+		ret = put(l, 5 * CF_GRANULE, 6 * CF_GRANULE);
+		break;
+	case UNUSE:
+		ASSERT_EQ(0, cf_nf_unuse_with(l->nf, l->c, s->aux, sizeof(s->aux), &s->size));
+		break;
+	case INVALIDATE:
+		change(s, s->aux[0], 0, TOP);
+		ret = cf_nf_invalidate(l->nf, l->c, s->aux, sizeof(s->aux), s->size, false);
+		if (!ret)
+			ret = cf_nf_wait(l->nf, l->c, ~CF_STATE(CF_INVALIDATING), 0, 0, CF_NF_MS,
+					 NULL);
+		break;
+	case LAST_STORE:
+		ret = put(l, 0, 4 * CF_GRANULE);
+		break;
+	case RELINQUISH:
+		ASSERT_EQ(0, cf_nf_detach(l->nf, l->c, false));
+		break;
+	default:
+		ASSERT_EQ(0, cf_nf_volume_end(l->nf, l->vol, "bulb", 4, false));
+		break;
+	}
+	ended(_metadata, ret, what);
+}
+
+/* After all, the file is found as it is or not at all, and can be stored. */
+static void expect_healthy(struct __test_metadata *_metadata, struct life *l, const char *what)
+{
+	l->vol = cf_nf_volume(l->nf, l->e->volume, l->e->tag, "bulb", 4);
+	ASSERT_LT(0, l->vol);
+	ASSERT_EQ(0, find(l)) {
+		TH_LOG("%s: not cached any more", what);
+	}
+	get(_metadata, l, what);
+	ASSERT_EQ(0, put(l, 0, CF_ROUND_UP(l->s->size))) {
+		TH_LOG("%s", what);
+	}
+	EXPECT_EQ((int)l->s->size, get(_metadata, l, what)) {
+		TH_LOG("%s", what);
+	}
+	ASSERT_EQ(0, cf_nf_detach(l->nf, l->c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(l->nf, l->vol, "blob", 4, false));
+}
+
+/*
+ * A file's life, with trouble of the kind @bits at the steps [@from, @to]. @fresh: nothing
+ * of it was there before.
+ */
+static void live(struct __test_metadata *_metadata, struct life *l, unsigned int bits, int from,
+		 int to, bool fresh)
+{
+	char what[128];
+
+	if (fresh)
+		change(l->s, from, 0, TOP);
+	set_size(l->s, 9 * CF_GRANULE + 1000, 77);
+	for (int i = 0; i < NR_STEPS && !_metadata->exit_code; i++) {
+		snprintf(what, sizeof(what), "%s, %s to %s, at %s",
+			 bits == NOSPC ? "no space" : "I/O errors", step_names[from],
+			 step_names[to], step_names[i]);
+		if (i == from) {
+			ASSERT_EQ(0, cf_error_injection(bits));
+		}
+		take(_metadata, l, i, what);
+		if (i == to) {
+			ASSERT_EQ(0, cf_error_injection(0));
+		}
+	}
+	if (bits == EIOS) {
+		/* The cache may have ended, and does no harm. */
+		EXPECT_EQ(0, cf_poll(l->e->dev, POLLERR | POLLHUP, 0));
+		ASSERT_EQ(0, cf_env_rebind_original(l->e));
+	} else {
+		EXPECT_EQ(0, cf_cmd(l->e->dev, "debug 0")) {
+			TH_LOG("%s: the cache is dead", what);
+		}
+	}
+	expect_healthy(_metadata, l, what);
+}
+
+static void live_all(struct __test_metadata *_metadata, struct cf_env *e, int nf,
+		     unsigned int bits)
+{
+	static struct server s;
+	struct life l = { .e = e, .s = &s, .nf = nf };
+
+	for (int from = 0; from < NR_STEPS; from++) {
+		for (int i = 0; i < 4 && !_metadata->exit_code; i++)
+			live(_metadata, &l, bits, from, i & 1 ? NR_STEPS - 1 : from, i & 2);
+	}
+}
+
+TEST_F_TIMEOUT(original, no_space_at_any_step, 120)
+{
+	if (cf_error_injection(0))
+		SKIP(return, NO_INJECTION);
+	ASSERT_EQ(0, cf_nf_volume_end(self->nf, self->vol, NULL, 0, false));
+	live_all(_metadata, &self->e, self->nf, NOSPC);
+}
+
+TEST_F_TIMEOUT(original, io_errors_at_any_step, 120)
+{
+	if (cf_error_injection(0))
+		SKIP(return, NO_INJECTION);
+	ASSERT_EQ(0, cf_nf_volume_end(self->nf, self->vol, NULL, 0, false));
+	live_all(_metadata, &self->e, self->nf, EIOS);
+}
+
+/* --- one by one --- */
+
+/* A write that fails leaves nothing that could be read, and says so nowhere. */
+TEST_F(original, failed_write_has_no_data)
+{
+	int nf = self->nf, c;
+
+	if (cf_error_injection(0))
+		SKIP(return, NO_INJECTION);
+	c = cf_nf_file(nf, self->vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, c);
+	for (unsigned int bits = NOSPC; bits <= EIOS; bits++) {
+		ASSERT_EQ(0, cf_error_injection(bits));
+		EXPECT_GT(0, cf_nf_store(nf, c, 1, 0, 4 * CF_GRANULE, TOP));
+		EXPECT_EQ(0, cf_nf_flags(nf, c) & CF_HAVE_DATA);
+		ASSERT_EQ(0, cf_error_injection(0));
+		cf_nf_note_release(nf, c);
+		EXPECT_EQ(0, cf_nf_absent(nf, c, 0, TOP, TOP));
+	}
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* With an operation that has begun before. */
+TEST_F(original, dies_under_io)
+{
+	struct cf_env *e = &self->e;
+	static unsigned char buf[4 * CF_GRANULE];
+	struct cf_statistics st;
+	struct cf_netfs_write w;
+	struct cf_netfs_read r;
+	int nf = self->nf, c, rd, wr;
+
+	if (cf_error_injection(0))
+		SKIP(return, NO_INJECTION);
+	c = cf_nf_file(nf, self->vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
+	rd = cf_nf_begin(nf, c, false);
+	wr = cf_nf_begin(nf, c, true);
+	ASSERT_LT(0, rd);
+	ASSERT_LT(0, wr);
+	ASSERT_EQ(0, cf_error_injection(EIOS));
+	ASSERT_EQ(0, cf_nf_read(nf, 0, rd, buf, 0, sizeof(buf), TOP, CF_IO_ISSUE,
+				CF_HOLE_IGNORE, &r));
+	EXPECT_EQ(1, r.completions);
+	EXPECT_EQ(0, r.result);
+	ASSERT_EQ(0, cf_nf_write(nf, 0, wr, buf, 0, sizeof(buf), TOP, CF_IO_ISSUE, &w));
+	EXPECT_EQ(1, w.completions);
+	EXPECT_GT(0, w.result);
+	ASSERT_EQ(0, cf_error_injection(0));
+
+	/* Dead it stays, and quiet. */
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
+	EXPECT_EQ(0, cf_statistics(e->dev, &st));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN | POLLOUT | POLLERR | POLLHUP, 0));
+	EXPECT_EQ(-ENOBUFS, cf_nf_begin(nf, c, false));
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 1, 0, 4096, TOP));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, TOP, TOP));
+	ASSERT_EQ(0, cf_nf_end(nf, rd));
+	ASSERT_EQ(0, cf_nf_end(nf, wr));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_env_rebind_original(e));
+	c = cf_nf_file(nf, self->vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, TOP, TOP));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* --- space --- */
+
+static int put_ballast(struct cf_env *e, off_t size)
+{
+	char path[160];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/ballast", e->dir);
+	if (!size)
+		return unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ret = fd < 0 ? -errno : -posix_fallocate(fd, 0, size);
+	close(fd);
+	return ret;
+}
+
+/* Below the stop limits, nothing is stored and nothing old is kept where it would go. */
+TEST_F(device, below_stop)
+{
+	struct cf_env *e = &self->e;
+	struct cf_statistics st;
+	struct cf_fetch f;
+	int nf, vol, c, d;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, put_ballast(e, 64 * MB));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, TOP, true);
+	ASSERT_LT(0, c);
+	/* All but one granule, so that a write over it would need space. */
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 0, 3 * CF_GRANULE, TOP));
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 4 * CF_GRANULE, TOP - 4 * CF_GRANULE, TOP));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 99%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 98%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 97%%"));
+	EXPECT_EQ(POLLIN | POLLOUT, cf_poll(e->dev, POLLIN | POLLOUT, cf_ms(LONG)));
+	ASSERT_EQ(0, cf_statistics(e->dev, &st));
+	EXPECT_EQ(1, st.cull);
+
+	/* What is stored can be read, what is new can't be stored, and what has changed is gone. */
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 3 * CF_GRANULE, TOP));
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 2, 2 * CF_GRANULE, 3 * CF_GRANULE, TOP));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 2 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 5 * CF_GRANULE, TOP - 5 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_nf_fetch(nf, c, 2, 2 * CF_GRANULE, 3 * CF_GRANULE, TOP, &f, NULL));
+	EXPECT_EQ(-1, f.bad);
+	EXPECT_EQ(3 * CF_GRANULE, f.download);
+	d = cf_nf_file(nf, vol, "another", NULL, 0, TOP, false);
+	EXPECT_EQ(-ENOBUFS, d);
+
+	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 1%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 5%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 7%%"));
+	EXPECT_EQ(0, cf_nf_store(nf, c, 2, 2 * CF_GRANULE, 3 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 2 * CF_GRANULE, 3 * CF_GRANULE, TOP));
+	d = cf_nf_file(nf, vol, "another", NULL, 0, TOP, false);
+	ASSERT_LT(0, d);
+	EXPECT_EQ(0, cf_nf_fill(nf, d, 3, TOP));
+	EXPECT_EQ(0, cf_nf_check(nf, d, 3, 0, TOP, TOP));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_detach(nf, d, false));
+	close(nf);
+}
+
+/* The limits are kept: bytes are counted, those on their way included. */
+TEST_F(device, stops_in_time)
+{
+	struct cf_env *e = &self->e;
+	const __u64 size = 512 * MB;
+	struct cf_statistics st;
+	struct statfs fs;
+	int nf, vol, c, ret = 0;
+	__u64 off;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, put_ballast(e, 128 * MB));
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 60%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 50%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 45%%"));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, size, false);
+	ASSERT_LT(0, c);
+	for (off = 0; off < size && !ret; off += 64 * KB)
+		ret = cf_nf_store(nf, c, 1, off, 64 * KB, size);
+	EXPECT_EQ(-ENOBUFS, ret);
+	ASSERT_EQ(0, cf_statistics(e->dev, &st));
+	EXPECT_EQ(1, st.cull);
+	ASSERT_EQ(0, statfs(e->dir, &fs));
+	/* What is needed to map it is not known beforehand. */
+	EXPECT_LE(st.bstop, fs.f_bavail + MB / fs.f_bsize);
+	EXPECT_GT(st.bstop + 2 * MB / fs.f_bsize, fs.f_bavail);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	close(nf);
+}
+
+/* No limits, and a file system that is really full. */
+TEST_F_TIMEOUT(device, really_full, 60)
+{
+	struct cf_env *e = &self->e;
+	const __u64 size = 64 * MB;
+	struct statfs fs;
+	struct cf_fetch f;
+	int nf, vol, c;
+	__u64 left;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 0%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 1%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 2%%"));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, size, true);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, statfs(e->dir, &fs));
+	left = fs.f_bavail * fs.f_bsize;
+	for (__u64 n = left - 2 * MB; n; n -= MB)
+		if (!put_ballast(e, n))
+			break;
+	for (__u64 off = 0; off < size; off += MB)
+		ended(_metadata, cf_nf_store(nf, c, 1, off, MB, size), "store");
+	/* Of another version, at places that are stored or not. */
+	for (__u64 off = 0; off < size; off += 4 * MB)
+		ended(_metadata, cf_nf_store(nf, c, 2, off, 16 * CF_GRANULE, size), "store");
+	cf_nf_note_release(nf, c);
+	for (__u64 off = 0; off < size; off += 4 * MB) {
+		ASSERT_EQ(0, cf_nf_fetch(nf, c, 2, off, 16 * CF_GRANULE, size, &f, NULL));
+		EXPECT_EQ(-1, f.bad);
+		EXPECT_EQ(0, f.err);
+		ASSERT_EQ(0, cf_nf_fetch(nf, c, 1, off + 16 * CF_GRANULE, 4 * MB - 16 * CF_GRANULE,
+					 size, &f, NULL));
+		EXPECT_EQ(-1, f.bad);
+		EXPECT_EQ(0, f.err);
+	}
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+	ASSERT_EQ(0, put_ballast(e, 0));
+	EXPECT_EQ(0, cf_nf_store(nf, c, 3, 0, MB, size));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 3, 0, MB, size));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	close(nf);
+}
+
+TEST_HARNESS_MAIN
