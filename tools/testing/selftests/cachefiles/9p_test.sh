@@ -10,7 +10,7 @@
 # behind the mount's back. The virtual machine's own server, if it exports a directory
 # twice by the tags "share" and "share_direct", makes versions from time and size.
 #
-# CF_SEED and CF_ROUNDS: the first seed of random operations, and how many.
+# CF_SEED and CF_ROUNDS: the first seed of random operations, and how many to try.
 #
 # shellcheck disable=SC2317 # functions that others call
 
