@@ -68,8 +68,15 @@ cf_nfs_stop() {
 
 # cf_nfs_reads: READs and READ_PLUSes that the server has answered, of all versions
 cf_nfs_reads() {
-	awk '$1 == "proc3" { n += $9 }
-		$1 == "proc4ops" { n += $28 + $71 }
-		END { print n + 0 }' \
-		/proc/net/rpc/nfsd
+	local lines line fields reads=0
+
+	mapfile -t lines </proc/net/rpc/nfsd
+	for line in "${lines[@]}"; do
+		read -ra fields <<<"$line"
+		case ${fields[0]} in
+		proc3) ((reads += fields[8])) ;;
+		proc4ops) ((reads += fields[27] + fields[70])) ;;
+		esac
+	done
+	echo $reads
 }

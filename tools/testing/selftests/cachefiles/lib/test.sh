@@ -362,12 +362,19 @@ cf_bound() {
 
 # --- counters ---
 
-# cf_count GROUP NAME: a counter of fscache, such as "IO rd"
+# cf_count GROUP NAME: a counter of fscache, such as "IO rd"; nothing, which no
+# expectation accepts, if there is no such counter
 cf_count() {
-	local value
+	local lines line counter="^$1 *:.* $2=([0-9]+)"
 
-	value=$(sed -nE "s/^$1 *:.* $2=([0-9]+).*/\1/p" /proc/fs/fscache/stats | head -1)
-	echo "${value:-0}"
+	mapfile -t lines </proc/fs/fscache/stats
+	for line in "${lines[@]}"; do
+		if [[ $line =~ $counter ]]; then
+			echo "${BASH_REMATCH[1]}"
+			return
+		fi
+	done
+	return 1
 }
 
 # cf_counts NAME...: keeps what "GROUP:NAME" count now
@@ -375,14 +382,14 @@ declare -A cf_kept
 cf_counts() {
 	local name
 
-	for name in "$@"; do
-		cf_kept[$name]=$(cf_count "${name%:*}" "${name#*:}")
+	for name; do
+		cf_kept[$name]=$(cf_count "${name%:*}" "${name#*:}") || cf_fail "no counter $name"
 	done
 }
 
 # cf_counted GROUP:NAME: by how much it has grown since cf_counts
 cf_counted() {
-	echo $(($(cf_count "${1%:*}" "${1#*:}") - ${cf_kept[$1]}))
+	[ -n "${cf_kept[$1]}" ] && echo $(($(cf_count "${1%:*}" "${1#*:}") - ${cf_kept[$1]}))
 }
 
 # --- the beginning and the end ---
