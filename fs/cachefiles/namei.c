@@ -18,6 +18,9 @@
 /* How often something is tried again that somebody else has interfered with. */
 #define CACHEFILES_NAMEI_TRIES	8
 
+/* How many names in the graveyard may be taken; one try costs a look-up. */
+#define CACHEFILES_GRAVE_TRIES	10000
+
 /**
  * cachefiles_namei_is_marked - Is something in use?
  * @dentry: A positive entry
@@ -504,7 +507,7 @@ static int cachefiles_namei_bury_dir(struct cachefiles_cache *cache, struct dent
 	unsigned int tries;
 	int ret = -EEXIST;
 
-	for (tries = 0; ret == -EEXIST && tries < CACHEFILES_NAMEI_TRIES; tries++) {
+	for (tries = 0; ret == -EEXIST && tries < CACHEFILES_GRAVE_TRIES; tries++) {
 		struct renamedata rd = {
 			.mnt_idmap	= &nop_mnt_idmap,
 			.old_parent	= parent,

@@ -12,7 +12,6 @@
  */
 #include <linux/bvec.h>
 #include <linux/file.h>
-#include <linux/magic.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
@@ -20,12 +19,20 @@
 #include "vfs.h"
 
 /*
- * The file that cachefiles_presence_check() makes is sparse and large, with what is
- * tried far from both ends: nothing may round to larger units there.
+ * The file that cachefiles_presence_check() makes is large and sparse, with what is
+ * tried far from both ends, so that a file system that rounds to larger units shows
+ * it.  tmpfs does so where it gets a huge page, and does not get one each time: hence
+ * a few more granules, far apart.  All in granules.
  */
-#define CACHEFILES_PROBE_SIZE		(2ULL << 30)
-#define CACHEFILES_PROBE_START		((1ULL << 30) + (1ULL << 20))
-#define CACHEFILES_PROBE_GRANULES	8
+#define CACHEFILES_PROBE_SIZE		(512U << 10)
+#define CACHEFILES_PROBE_START		(257U << 10)
+#define CACHEFILES_PROBE_AREA		(33U << 10)
+
+static const u32 cachefiles_probe_areas[] = {
+	CACHEFILES_PROBE_START + CACHEFILES_PROBE_AREA,
+	CACHEFILES_PROBE_START + CACHEFILES_PROBE_AREA * 2,
+	CACHEFILES_PROBE_START + CACHEFILES_PROBE_AREA * 3,
+};
 
 /**
  * cachefiles_presence_next_data - Find what is present next
@@ -224,17 +231,12 @@ void cachefiles_presence_forget(struct cachefiles_object *object, struct file *f
 		cachefiles_presence_distrust(object, file, "punch hole", ret);
 }
 
-static loff_t cachefiles_probe_pos(unsigned int granule)
-{
-	return CACHEFILES_PROBE_START + granule * CACHEFILES_GRANULE;
-}
-
 /* One granule of zeros: a file system that drops them is of no use. */
-static int cachefiles_probe_write(struct file *file, unsigned int granule, int flags)
+static int cachefiles_probe_write(struct file *file, u32 granule, int flags)
 {
 	struct kiocb iocb = {
 		.ki_filp	= file,
-		.ki_pos		= cachefiles_probe_pos(granule),
+		.ki_pos		= (loff_t)granule * CACHEFILES_GRANULE,
 		.ki_flags	= flags,
 	};
 	struct iov_iter from;
@@ -249,68 +251,71 @@ static int cachefiles_probe_write(struct file *file, unsigned int granule, int f
 	return ret == CACHEFILES_GRANULE ? 0 : -ENOSPC;
 }
 
-/* Does a run of granules of one kind that starts at @pos end at @end? */
-static int cachefiles_probe_run(struct file *file, loff_t pos, loff_t end, bool present)
+/* Does a run of granules of one kind that starts at *@pos end at @end?  Goes there. */
+static int cachefiles_probe_run(struct file *file, u32 *pos, u32 end, bool present)
 {
-	loff_t at = cachefiles_vfs_llseek(file, pos, present ? SEEK_HOLE : SEEK_DATA);
+	loff_t at = cachefiles_vfs_llseek(file, (loff_t)*pos * CACHEFILES_GRANULE,
+					  present ? SEEK_HOLE : SEEK_DATA);
 
+	*pos = end;
 	if (at == -ENXIO)
-		at = CACHEFILES_PROBE_SIZE;
+		at = (loff_t)CACHEFILES_PROBE_SIZE * CACHEFILES_GRANULE;
 	if (at < 0)
 		return at;
-	return at == end ? 0 : -EOPNOTSUPP;
+	return at == (loff_t)end * CACHEFILES_GRANULE ? 0 : -EOPNOTSUPP;
 }
 
-/* Are the granules of @data, a bit each, present and nothing else? */
-static int cachefiles_probe_compare(struct file *file, unsigned int data)
+/* Is there a hole from *@pos to @start, and are there data from there to @end? */
+static int cachefiles_probe_data(struct file *file, u32 *pos, u32 start, u32 end)
 {
-	loff_t pos = 0, end;
-	bool present = false;
+	return cachefiles_probe_run(file, pos, start, false) ?:
+	       cachefiles_probe_run(file, pos, end, true);
+}
+
+/* Is what was written present, from @first to the end of the first area, and nothing else? */
+static int cachefiles_probe_compare(struct file *file, u32 first)
+{
+	const u32 start = CACHEFILES_PROBE_START;
+	unsigned int i;
+	u32 pos = 0;
+	int ret;
+
+	ret = cachefiles_probe_data(file, &pos, start, start + 1) ?:
+	      cachefiles_probe_data(file, &pos, first, start + 4);
+	for (i = 0; !ret && i < ARRAY_SIZE(cachefiles_probe_areas); i++)
+		ret = cachefiles_probe_data(file, &pos, cachefiles_probe_areas[i],
+					    cachefiles_probe_areas[i] + 1);
+	return ret ?: cachefiles_probe_run(file, &pos, CACHEFILES_PROBE_SIZE, false);
+}
+
+static int cachefiles_probe_fill(struct file *file)
+{
+	const u32 start = CACHEFILES_PROBE_START;
 	unsigned int i;
 	int ret;
 
-	for (i = 0; i < CACHEFILES_PROBE_GRANULES; i++) {
-		if (!!(data & BIT(i)) == present)
-			continue;
-		end = cachefiles_probe_pos(i);
-		ret = cachefiles_probe_run(file, pos, end, present);
-		if (ret)
-			return ret;
-		pos = end;
-		present = !present;
-	}
-	return cachefiles_probe_run(file, pos, CACHEFILES_PROBE_SIZE, present);
+	ret = cachefiles_probe_write(file, start, IOCB_DIRECT) ?:
+	      cachefiles_probe_write(file, start + 2, IOCB_DIRECT) ?:
+	      cachefiles_probe_write(file, start + 3, 0);
+	for (i = 0; !ret && i < ARRAY_SIZE(cachefiles_probe_areas); i++)
+		ret = cachefiles_probe_write(file, cachefiles_probe_areas[i], IOCB_DIRECT);
+	return ret ?: filemap_write_and_wait(file->f_mapping);
 }
 
 /* What a cache does to its files, in small. */
 static int cachefiles_probe_file(struct file *file)
 {
-	int ret;
+	const loff_t granule = CACHEFILES_GRANULE;
+	const u32 start = CACHEFILES_PROBE_START;
+	u32 pos = 0;
 
-	/* tmpfs calls all of a huge page data, and may have none to spare just now. */
-	if (file_inode(file)->i_sb->s_magic == TMPFS_MAGIC &&
-	    mapping_large_folio_support(file->f_mapping))
-		return -EOPNOTSUPP;
-
-	ret = cachefiles_vfs_truncate(file, CACHEFILES_PROBE_SIZE);
-	if (!ret)
-		ret = cachefiles_probe_compare(file, 0);
-	if (!ret)
-		ret = cachefiles_probe_write(file, 2, IOCB_DIRECT);
-	if (!ret)
-		ret = cachefiles_probe_write(file, 4, IOCB_DIRECT);
-	if (!ret)
-		ret = cachefiles_probe_write(file, 5, 0);
-	if (!ret)
-		ret = filemap_write_and_wait(file->f_mapping);
-	if (!ret)
-		ret = cachefiles_probe_compare(file, BIT(2) | BIT(4) | BIT(5));
-	if (!ret)
-		ret = cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					       cachefiles_probe_pos(4), CACHEFILES_GRANULE);
-	if (!ret)
-		ret = cachefiles_probe_compare(file, BIT(2) | BIT(5));
-	return ret;
+	return cachefiles_vfs_truncate(file, CACHEFILES_PROBE_SIZE * granule) ?:
+	       cachefiles_probe_run(file, &pos, CACHEFILES_PROBE_SIZE, false) ?:
+	       cachefiles_probe_fill(file) ?:
+	       cachefiles_probe_compare(file, start + 2) ?:
+	       cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					(start + 2) * granule, granule) ?:
+	       cachefiles_probe_compare(file, start + 3);
 }
 
 /**
