@@ -587,7 +587,7 @@ TEST_F(original, device_closed_while_in_use)
 	struct cf_fetch f;
 	char path[512];
 
-	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, true);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
 	close(e->dev);
@@ -606,6 +606,32 @@ TEST_F(original, device_closed_while_in_use)
 	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
 	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, CF_ROUND_UP(70000ULL), 70000));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* What is written from then on does not get into the cache: nothing of it is right then. */
+TEST_F(original, device_closed_while_written)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c;
+	char path[512];
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, true);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	close(e->dev);
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, LONG, NULL));
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
+	expect_on_disk(_metadata, path, 70000, CF_DIRTY, aux, sizeof(aux));
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	expect_on_disk(_metadata, path, 70000, CF_CLEAN, aux, sizeof(aux));
 }
 
 static void *close_device(void *arg)
