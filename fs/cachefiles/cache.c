@@ -22,6 +22,9 @@ static const struct cachefiles_limits cachefiles_default_limits = {
 	.stop_percent	= 1,
 };
 
+/* Bound caches; fscache_addremove_sem guards it. */
+static LIST_HEAD(cachefiles_caches);
+
 /*
  * Tear-downs run here, so that a daemon can die while its backing file system
  * hangs.  Until one is done, the cache keeps its directory and its tag.
@@ -222,18 +225,44 @@ static int cachefiles_cache_open_dirs(struct cachefiles_cache *cache)
 	if (ret)
 		return ret;
 
-	dentry = cachefiles_namei_get_dir(cache, cache->root, "cache", NULL);
+	dentry = cachefiles_namei_get_dir(cache, cache->root, "cache", true, NULL);
 	if (IS_ERR(dentry))
 		return PTR_ERR(dentry);
 	cache->store = dentry;
 
-	dentry = cachefiles_namei_get_dir(cache, cache->root, "graveyard", NULL);
+	dentry = cachefiles_namei_get_dir(cache, cache->root, "graveyard", true, NULL);
 	if (IS_ERR(dentry))
 		return PTR_ERR(dentry);
 	cache->graveyard = dentry;
 
 	ret = cachefiles_presence_check(cache);
 	return ret ?: cachefiles_space_evaluate(cache);
+}
+
+/*
+ * Most file systems ask for no cache in particular, and get the first one that fscache
+ * knows.  Nearly all of these are network file systems: so on-demand caches stand
+ * behind the others.
+ */
+static void cachefiles_cache_enlist(struct cachefiles_cache *cache)
+{
+	struct cachefiles_cache *other, *first, *second;
+
+	guard(rwsem_write)(&fscache_addremove_sem);
+	list_for_each_entry(other, &cachefiles_caches, link) {
+		if (!other->queue == !cache->queue)
+			continue;
+		first = cache->queue ? other : cache;
+		second = cache->queue ? cache : other;
+		list_move(&second->fscache->cache_link, &first->fscache->cache_link);
+	}
+	list_add_tail(&cache->link, &cachefiles_caches);
+}
+
+static void cachefiles_cache_delist(struct cachefiles_cache *cache)
+{
+	guard(rwsem_write)(&fscache_addremove_sem);
+	list_del(&cache->link);
 }
 
 /*
@@ -245,6 +274,7 @@ static int cachefiles_cache_add(struct cachefiles_cache *cache)
 	if (!cachefiles_cache_set_state(cache, CACHEFILES_CACHE_LIVE))
 		return -EIO;
 
+	cachefiles_cache_enlist(cache);
 	pr_info("Cache in %s is bound\n", cache->dir_name);
 	return fscache_add_cache(cache->fscache, &cachefiles_cache_ops, cache);
 }
@@ -363,6 +393,7 @@ static void cachefiles_cache_teardown(struct work_struct *work)
 	/* What others have closed late must not keep the mount busy. */
 	flush_delayed_fput();
 	cachefiles_cache_sync(cache);
+	cachefiles_cache_delist(cache);
 	fscache_relinquish_cache(cache->fscache);
 	cachefiles_cache_put_dirs(cache);
 

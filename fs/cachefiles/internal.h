@@ -16,6 +16,7 @@
  * Locks from the outside in:
  *
  *	cache->cmd_mutex
+ *	  fscache_addremove_sem
  *	  volume->mutex
  *	    freeze protection, then inode locks of the backing file system
  *	cache->lists_lock
@@ -116,6 +117,7 @@ struct cachefiles_released {
  * @failed: The backing file system has failed: nothing is stored any more.  Set by
  *	cachefiles_cache_io_error(), never cleared.
  * @cmd_mutex: Serialises bind and the other set-up commands.
+ * @link: In the list of bound caches (fscache_addremove_sem).
  * @fscache: What fscache knows this cache as; NULL until bound (C, then I).
  * @mnt: Mount that holds the cache directory (I after bind).
  * @root: The directory given by ``dir`` (I after bind).
@@ -153,6 +155,7 @@ struct cachefiles_cache {
 	bool				failed;
 	struct mutex			cmd_mutex;	/* set-up commands */
 
+	struct list_head		link;
 	struct fscache_cache		*fscache;
 	struct vfsmount			*mnt;
 	struct dentry			*root;
@@ -229,6 +232,8 @@ struct cachefiles_volume {
  * @file: The backing file, or NULL (O).
  * @cuts_begun: Counts what was taken away from the file, see presence.c (A).
  * @cuts_done: The same, counted when it was done (A).
+ * @dirty: @file is marked as being written by the netfs; belongs to the cookie's
+ *	worker.
  * @name: The name of the backing file (I).
  * @od: The daemon's side of the object; NULL unless the cache is on-demand (I).
  */
@@ -242,6 +247,7 @@ struct cachefiles_object {
 	struct file			*file;
 	atomic_t			cuts_begun;
 	atomic_t			cuts_done;
+	bool				dirty;
 	char				*name;
 	struct cachefiles_ondemand	*od;
 };
@@ -339,9 +345,9 @@ bool cachefiles_namei_is_marked(struct dentry *dentry);
 bool cachefiles_namei_mark(struct dentry *dentry);
 void cachefiles_namei_unmark(struct dentry *dentry);
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
-					const char *name, bool *is_new);
+					const char *name, bool make, bool *is_new);
 void cachefiles_namei_put_dir(struct dentry *dentry);
-struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object);
+struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object, bool make);
 struct file *cachefiles_namei_open(struct cachefiles_object *object);
 struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct dentry *dir);
 int cachefiles_namei_link(struct cachefiles_object *object, struct file *file);
@@ -425,7 +431,8 @@ void cachefiles_volume_acquire(struct fscache_volume *vcookie);
 void cachefiles_volume_free(struct fscache_volume *vcookie);
 void cachefiles_volume_stop_all(struct cachefiles_cache *cache);
 void cachefiles_volume_free_all(struct cachefiles_cache *cache);
-struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash);
+struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash,
+					bool make);
 
 /*
  * xattr.c

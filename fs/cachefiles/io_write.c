@@ -303,8 +303,8 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
  * @object: An object of the original mode.
  * @file: Its backing file.
  * @start: First byte; has to be a multiple of the page size.
- * @len: Length in bytes; rounded up to whole pages.
- * @upper_len: What @len must not become more than.
+ * @len: Length in bytes; rounded up to whole pages, which the caller has.
+ * @upper_len: What @len must not be more than.
  *
  * If it can't, what the write means to change is missing afterwards.
  *
@@ -317,7 +317,7 @@ int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *f
 	size_t want = round_up(*len, PAGE_SIZE);
 	int ret = -ENOBUFS;
 
-	if (!IS_ALIGNED(*start, PAGE_SIZE) || want > upper_len) {
+	if (!IS_ALIGNED(*start, PAGE_SIZE) || *len > upper_len) {
 		fscache_count_dio_misfit();
 	} else {
 		ret = cachefiles_write_reserve(object, file, *start, want);

@@ -140,7 +140,7 @@ static int cachefiles_namei_claim_dir(struct dentry *parent, struct dentry *dent
 
 static struct dentry *cachefiles_namei_find_dir(struct cachefiles_cache *cache,
 						struct dentry *parent, const char *name,
-						bool *is_new)
+						bool make, bool *is_new)
 {
 	struct dentry *dentry;
 	unsigned int tries;
@@ -156,7 +156,7 @@ static struct dentry *cachefiles_namei_find_dir(struct cachefiles_cache *cache,
 			dput(dentry);
 		} else {
 			ret = PTR_ERR(dentry);
-			if (ret == -ENOENT) {
+			if (ret == -ENOENT && make) {
 				ret = cachefiles_namei_mkdir(cache, parent, name, is_new);
 				if (!ret)
 					ret = -EAGAIN;
@@ -174,22 +174,24 @@ static struct dentry *cachefiles_namei_find_dir(struct cachefiles_cache *cache,
  * @cache: The cache
  * @parent: Where it is; in use
  * @name: Its name
+ * @make: Make it if it is not there
  * @is_new: Where to tell whether the directory was made here, or NULL
  *
- * Context: May sleep; no lock of the backing file system is held.
- * Return: The directory, to be returned with cachefiles_namei_put_dir(); -EBUSY if
- * it is in use already, -EIO if it is something else than a directory, -EPERM if
- * it lacks operations, -ENOBUFS if there is too little space to make one, or an
- * error of the backing file system.
+ * Context: May sleep; no lock of the backing file system is held.  Unless it has to
+ * be made, does not wait for the backing file system to be thawed.
+ * Return: The directory, to be returned with cachefiles_namei_put_dir(); -ENOENT if
+ * it is not there, -EBUSY if it is in use already, -EIO if it is something else
+ * than a directory, -EPERM if it lacks operations, -ENOBUFS if there is too little
+ * space to make one, or an error of the backing file system.
  */
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
-					const char *name, bool *is_new)
+					const char *name, bool make, bool *is_new)
 {
 	struct dentry *dentry = NULL;
 	bool dummy;
 
 	with_cache_creds(cache)
-		dentry = cachefiles_namei_find_dir(cache, parent, name, is_new ?: &dummy);
+		dentry = cachefiles_namei_find_dir(cache, parent, name, make, is_new ?: &dummy);
 	return dentry;
 }
 
@@ -210,13 +212,14 @@ void cachefiles_namei_put_dir(struct dentry *dentry)
 /**
  * cachefiles_namei_fanout - Find the directory where an object's file belongs
  * @object: The object
+ * @make: Make it if it is not there
  *
  * Context: May sleep; no lock of the backing file system is held.
  * Return: As cachefiles_volume_fanout().
  */
-struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object)
+struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object, bool make)
 {
-	return cachefiles_volume_fanout(object->volume, object->cookie->key_hash);
+	return cachefiles_volume_fanout(object->volume, object->cookie->key_hash, make);
 }
 
 static int cachefiles_namei_check_file(struct file *file)
@@ -285,7 +288,8 @@ static struct file *cachefiles_namei_open_name(struct cachefiles_object *object,
  *
  * What is no regular file is moved out of the way.
  *
- * Context: May sleep; no lock of the backing file system is held.
+ * Context: May sleep; no lock of the backing file system is held.  Does not wait for
+ * the backing file system to be thawed, unless there is something to be moved.
  * Return: The file, marked in use, for cachefiles_namei_release(); -ENOENT if there
  * is none, -EBUSY if it is in use already, -EOPNOTSUPP if it can't be used, -EIO
  * after the end of the cache, or another error of the backing file system.
@@ -296,7 +300,7 @@ struct file *cachefiles_namei_open(struct cachefiles_object *object)
 	struct dentry *fanout;
 	struct file *file = NULL;
 
-	fanout = cachefiles_namei_fanout(object);
+	fanout = cachefiles_namei_fanout(object, false);
 	if (IS_ERR(fanout))
 		return ERR_CAST(fanout);
 
@@ -431,7 +435,7 @@ int cachefiles_namei_link(struct cachefiles_object *object, struct file *file)
 	struct dentry *fanout;
 	int ret;
 
-	fanout = cachefiles_namei_fanout(object);
+	fanout = cachefiles_namei_fanout(object, true);
 	if (IS_ERR(fanout))
 		return PTR_ERR(fanout);
 
@@ -476,9 +480,9 @@ int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file)
 	struct dentry *fanout;
 	int ret;
 
-	fanout = cachefiles_namei_fanout(object);
+	fanout = cachefiles_namei_fanout(object, false);
 	if (IS_ERR(fanout))
-		return PTR_ERR(fanout);
+		return fanout == ERR_PTR(-ENOENT) ? 0 : PTR_ERR(fanout);
 
 	ret = mnt_want_write(cache->mnt);
 	if (ret)

@@ -179,7 +179,7 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
 {
 	bool dirty = test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &object->cookie->flags);
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
-	struct dentry *fanout = cachefiles_namei_fanout(object);
+	struct dentry *fanout = cachefiles_namei_fanout(object, true);
 	struct file *file;
 	int ret;
 
@@ -193,10 +193,12 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
 		ret = cachefiles_xattr_set_object(object, file, dirty);
 	if (!ret)
 		ret = cachefiles_namei_link(object, file);
-	if (!ret)
-		return file;
-	cachefiles_namei_release(cache, file, false);
-	return ERR_PTR(ret);
+	if (ret) {
+		cachefiles_namei_release(cache, file, false);
+		return ERR_PTR(ret);
+	}
+	object->dirty = dirty;
+	return file;
 }
 
 static bool cachefiles_object_fits(struct cachefiles_object *object, loff_t size)
@@ -432,17 +434,36 @@ static void cachefiles_object_resize(struct netfs_cache_resources *cres, loff_t 
 	cookie->object_size = new_size;
 }
 
-/* The netfs is going to write: nobody is to believe the file until it is done. */
+/*
+ * The netfs is going to write: nobody is to believe the file until it is done, not
+ * even after a power cut, which what is written may well survive.
+ */
+static void cachefiles_object_mark_dirty(struct cachefiles_object *object, struct file *file)
+{
+	int ret = 0;
+
+	if (cachefiles_xattr_set_object(object, file, true))
+		cachefiles_xattr_remove_object(object, file);
+	else
+		object->dirty = true;
+	with_cache_creds(cachefiles_object_cache(object))
+		ret = vfs_fsync(file, 0);
+	if (ret)
+		cachefiles_cache_io_error(cachefiles_object_cache(object), "fsync", ret);
+}
+
 static void cachefiles_object_prepare_to_write(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
-	struct file *file = cachefiles_object_get_file(object);
+	struct file *file;
 
-	if (!file)
+	if (object->od || object->dirty)
 		return;
-	if (!object->od && cachefiles_xattr_set_object(object, file, true))
-		cachefiles_xattr_remove_object(object, file);
-	fput(file);
+	file = cachefiles_object_get_file(object);
+	if (file) {
+		cachefiles_object_mark_dirty(object, file);
+		fput(file);
+	}
 }
 
 /**

@@ -24,7 +24,7 @@ static int cachefiles_volume_open(struct cachefiles_volume *volume, const char *
 	int ret;
 
 	for (tries = 0; tries < CACHEFILES_VOLUME_TRIES; tries++) {
-		dentry = cachefiles_namei_get_dir(cache, cache->store, name, &is_new);
+		dentry = cachefiles_namei_get_dir(cache, cache->store, name, true, &is_new);
 		if (IS_ERR(dentry))
 			return PTR_ERR(dentry);
 
@@ -235,12 +235,13 @@ void cachefiles_volume_free_all(struct cachefiles_cache *cache)
  * cachefiles_volume_fanout - Find the directory for an object's file
  * @volume: The volume
  * @key_hash: Hash of the object's key; its lowest byte says which directory
+ * @make: Make it if it is not there
  *
  * Context: May sleep; no lock of the backing file system is held.
  * Return: A directory that lives as long as the volume, no reference is passed;
  * or the error of cachefiles_namei_get_dir().
  */
-struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash)
+struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash, bool make)
 {
 	unsigned int i = key_hash % CACHEFILES_FANOUTS;
 	struct dentry *dentry;
@@ -255,7 +256,8 @@ struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 ke
 	dentry = volume->fanout[i];
 	if (!dentry) {
 		snprintf(name, sizeof(name), "@%02x", i);
-		dentry = cachefiles_namei_get_dir(volume->cache, volume->dentry, name, NULL);
+		dentry = cachefiles_namei_get_dir(volume->cache, volume->dentry, name, make,
+						  NULL);
 		if (!IS_ERR(dentry))
 			/* Pairs with the unlocked look above. */
 			smp_store_release(&volume->fanout[i], dentry);
