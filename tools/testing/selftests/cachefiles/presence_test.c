@@ -311,7 +311,7 @@ TEST_F_TIMEOUT(suitable, accepted, 300)
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
 		dev = bind_to(self->s.m.where, e->tag, modes[i]);
-		EXPECT_EQ(1, cf_log_lines(self->s.log, line, sizeof(line)));
+		EXPECT_EQ(1, cf_log_lines(self->s.log, "", line, sizeof(line)));
 		ASSERT_LE(0, dev) {
 			TH_LOG("%s: %s", modes[i], line);
 		}
@@ -329,7 +329,7 @@ TEST_F_TIMEOUT(suitable, accepted, 300)
 		}
 		EXPECT_GE(128 * (long long)KB, cf_backing_used(&self->s.m) - before);
 		EXPECT_EQ(0, leftovers(self->s.m.where));
-		cf_log_lines(self->s.log, line, sizeof(line));
+		cf_log_lines(self->s.log, "", line, sizeof(line));
 	}
 	TH_LOG("bind takes %lld.%lld ms", took / 20, took % 20 / 2);
 }
@@ -349,7 +349,7 @@ TEST_F_TIMEOUT(unsuitable, refused, 120)
 		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->s.m.where));
 		before = variant->b.existing ? 0 : cf_backing_used(&self->s.m);
 		EXPECT_EQ(-variant->refused, cf_cmd(dev, "%s", modes[i]));
-		EXPECT_EQ(1, cf_log_lines(self->s.log, line, sizeof(line))) {
+		EXPECT_EQ(1, cf_log_lines(self->s.log, "", line, sizeof(line))) {
 			TH_LOG("%s: %s", modes[i], line);
 		}
 		if (!variant->b.existing) {
@@ -361,7 +361,7 @@ TEST_F_TIMEOUT(unsuitable, refused, 120)
 		ASSERT_EQ(0, cf_cmd(dev, "dir %s", other));
 		ASSERT_EQ(0, cf_cmd(dev, "tag %s", e->tag));
 		EXPECT_EQ(0, cf_cmd(dev, "%s", modes[i]));
-		EXPECT_EQ(1, cf_log_lines(self->s.log, line, sizeof(line)));
+		EXPECT_EQ(1, cf_log_lines(self->s.log, "", line, sizeof(line)));
 		close(dev);
 	}
 }
@@ -784,7 +784,7 @@ TEST_F_TIMEOUT(suitable, full, 300)
 	}
 	fd = take_all(self->s.m.where, &size);
 	ASSERT_LE(0, fd);
-	cf_log_lines(self->s.log, line, sizeof(line));
+	cf_log_lines(self->s.log, "", line, sizeof(line));
 
 	/* However little is left: it is not for want of space that bind refuses. */
 	for (int left = 0; left < 8; left++) {
@@ -798,7 +798,7 @@ TEST_F_TIMEOUT(suitable, full, 300)
 		ASSERT_EQ(0, cf_cmd(dev, "tag %s", e->tag));
 		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->s.m.where));
 		EXPECT_EQ(0, cf_cmd(dev, "%s", modes[left % 2])) {
-			cf_log_lines(self->s.log, line, sizeof(line));
+			cf_log_lines(self->s.log, "", line, sizeof(line));
 			TH_LOG("%d granules left: %s", left, line);
 		}
 		close(dev);

@@ -159,7 +159,7 @@ int cf_log_open(void)
 	return fd;
 }
 
-int cf_log_lines(int fd, char *line, size_t size)
+int cf_log_lines(int fd, const char *what, char *line, size_t size)
 {
 	static const char prefix[] = "cachefiles: ";
 	char record[2048];
@@ -178,6 +178,8 @@ int cf_log_lines(int fd, char *line, size_t size)
 		if (!text || strncasecmp(text + 1, prefix, strlen(prefix)))
 			continue;
 		text[1 + strcspn(text + 1, "\n")] = '\0';
+		if (!strstr(text, what))
+			continue;
 		snprintf(line, size, "%s", text + 1);
 		nr++;
 	}

@@ -44,7 +44,7 @@ long long cf_backing_used(const struct cf_mounted *m);
 
 /* The kernel's log from now on. */
 int cf_log_open(void);
-/* Lines of the cache since the last call, the last of them in @line. */
-int cf_log_lines(int fd, char *line, size_t size);
+/* Lines of caches with @what since the last call, the last of them in @line. */
+int cf_log_lines(int fd, const char *what, char *line, size_t size);
 
 #endif /* CF_BACKING_H */
