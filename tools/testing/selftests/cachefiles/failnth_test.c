@@ -7,58 +7,10 @@
 
 #include <sys/ioctl.h>
 
+#include "lib/failnth.h"
+
 /* More allocations than any of these calls makes. */
 #define MOST	60
-
-static int fail_fd = -1;
-static int failed;
-
-static int fail_init(void)
-{
-	static const struct {
-		const char	*file, *text;
-	} set[] = {
-		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/failslab/verbose", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(set); i++) {
-		int fd = open(set[i].file, O_WRONLY | O_CLOEXEC);
-
-		if (fd < 0)
-			continue;
-		if (write(fd, set[i].text, 1) != 1)
-			perror(set[i].file);
-		close(fd);
-	}
-	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	return fail_fd < 0 ? -errno : 0;
-}
-
-/* Let the @n-th allocation of this thread fail, counting from now. */
-static void fail_nth(int n)
-{
-	char buf[16];
-	int len = snprintf(buf, sizeof(buf), "%d", n);
-
-	if (pwrite(fail_fd, buf, len, 0) != len)
-		perror("fail-nth");
-}
-
-/* Stop that: whether an allocation has been failed. */
-static bool fail_done(void)
-{
-	char buf[16] = "";
-	bool hit;
-
-	hit = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 && atoi(buf) == 0;
-	fail_nth(0);
-	failed += hit;
-	return hit;
-}
 
 TEST_F_TIMEOUT(ondemand, delivery_of_open, 60)
 {
@@ -69,7 +21,7 @@ TEST_F_TIMEOUT(ondemand, delivery_of_open, 60)
 	bool hit = true;
 	char name[16];
 
-	if (fail_init())
+	if (cf_fail_init())
 		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
 	for (int n = 1; hit && n < MOST; n++) {
 		int ret;
@@ -77,9 +29,9 @@ TEST_F_TIMEOUT(ondemand, delivery_of_open, 60)
 		snprintf(name, sizeof(name), "f%d", n);
 		ASSERT_EQ(0, start_stat(e, &r, name));
 		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
-		fail_nth(n);
+		cf_fail_nth(n);
 		ret = cf_read(e->dev, &m);
-		hit = fail_done();
+		hit = cf_fail_done();
 		if (ret < 0) {
 			EXPECT_EQ(-ENOMEM, ret);
 			EXPECT_EQ(0, cf_reader_done(&r));
@@ -91,8 +43,8 @@ TEST_F_TIMEOUT(ondemand, delivery_of_open, 60)
 		EXPECT_EQ(n, res.n);
 	}
 	EXPECT_FALSE(hit);
-	TH_LOG("%d allocations failed", failed);
-	EXPECT_LT(0, failed);
+	TH_LOG("%d allocations failed", cf_fail_count);
+	EXPECT_LT(0, cf_fail_count);
 }
 
 /* An answer that can't be carried out fails its OPEN with the writer's errno. */
@@ -105,7 +57,7 @@ TEST_F_TIMEOUT(ondemand, copen, 120)
 	bool hit = true;
 	char name[16];
 
-	if (fail_init())
+	if (cf_fail_init())
 		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
 	for (int n = 1; hit && n < 4 * MOST; n++) {
 		char text[64];
@@ -115,9 +67,9 @@ TEST_F_TIMEOUT(ondemand, copen, 120)
 		ASSERT_EQ(0, start_stat(e, &r, name));
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 		len = snprintf(text, sizeof(text), "copen %u,%d", m.hdr.msg_id, n);
-		fail_nth(n);
+		cf_fail_nth(n);
 		ret = cf_write_raw(e->dev, text, len);
-		hit = fail_done();
+		hit = cf_fail_done();
 		/* The command may not even have been read: once more, then. */
 		if (ret == -ENOMEM && !cf_poll(r.pipe, POLLIN, BRIEF)) {
 			ASSERT_EQ(0, cf_write_raw(e->dev, text, len));
@@ -135,8 +87,8 @@ TEST_F_TIMEOUT(ondemand, copen, 120)
 		}
 	}
 	EXPECT_FALSE(hit);
-	TH_LOG("%d allocations failed", failed);
-	EXPECT_LT(0, failed);
+	TH_LOG("%d allocations failed", cf_fail_count);
+	EXPECT_LT(0, cf_fail_count);
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 }
 
@@ -150,7 +102,7 @@ TEST_F_TIMEOUT(ondemand, fill_and_complete, 120)
 	char page[4096];
 	int fd;
 
-	if (fail_init())
+	if (cf_fail_init())
 		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
 	fd = open_object(e, &r, "file", 64 * MB, &m);
 	ASSERT_LE(0, fd);
@@ -161,17 +113,17 @@ TEST_F_TIMEOUT(ondemand, fill_and_complete, 120)
 		ASSERT_EQ(0, start_read(e, &r, "file", 1, off, 4096));
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 		cf_pattern(1, off, page, sizeof(page));
-		fail_nth(n);
+		cf_fail_nth(n);
 		ret = pwrite(fd, page, 4096, (off_t)off) < 0 ? -errno : 0;
-		hit = fail_done();
+		hit = cf_fail_done();
 		if (ret) {
 			EXPECT_EQ(4096, pwrite(fd, page, 4096, (off_t)off)) {
 				TH_LOG("allocation %d: %d, then %d", n, ret, errno);
 			}
 		}
-		fail_nth(n);
+		cf_fail_nth(n);
 		ret = ioctl(fd, CACHEFILES_IOC_CREAD, (unsigned long)m.hdr.msg_id);
-		hit |= fail_done();
+		hit |= cf_fail_done();
 		EXPECT_EQ(0, ret);
 		/* Reading back may fail; what is asked again then is answered. */
 		while (!cf_poll(r.pipe, POLLIN, 100)) {
@@ -187,8 +139,8 @@ TEST_F_TIMEOUT(ondemand, fill_and_complete, 120)
 		EXPECT_EQ(-1, res.bad);
 	}
 	EXPECT_FALSE(hit);
-	TH_LOG("%d allocations failed", failed);
-	EXPECT_LT(0, failed);
+	TH_LOG("%d allocations failed", cf_fail_count);
+	EXPECT_LT(0, cf_fail_count);
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 }
 

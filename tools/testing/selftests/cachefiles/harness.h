@@ -31,7 +31,7 @@
 
 static int world;
 
-/* The cache's own file system; $CF_FSTYPE may say xfs. */
+/* The cache's own file system; $CF_FSTYPE may say xfs or btrfs. */
 static inline const char *backing_fs(void)
 {
 	const char *s = getenv("CF_FSTYPE");

@@ -12,7 +12,8 @@
 
 #define SIZE	70000ULL
 
-static const unsigned char aux[] = { 1, 2, 3, 4, 5, 6 };
+/* The last byte is what is found behind a value that is too short, in memory that is clear. */
+static const unsigned char aux[] = { 1, 2, 3, 4, 5, 0 };
 
 static int entries(const char *dir, const char *sub)
 {
@@ -162,7 +163,7 @@ TEST_F(original, object_attribute)
 /* The netfs has another version, or another idea of what a version is. */
 TEST_F(original, another_version)
 {
-	static const unsigned char other[300] = { 1, 2, 3, 4, 5, 7 };
+	static const unsigned char other[300] = { 1, 2, 3, 4, 9, 0 };
 	const __u64 small = CF_GRANULE + 1;
 	int nf = self->nf;
 	char path[512];
@@ -443,7 +444,7 @@ TEST_F(original, volume_attribute)
 		{ "reserved",		0, 1, 0, false },
 		{ "reserved",		3, 1, 0, false },
 		{ "first byte",		4, 0, 0, false },
-		{ "last byte",		8, 0, 0, false },
+		{ "last byte",		8, 1, 0, false },
 		{ "one byte short",	-1, 0, -1, false },
 		{ "no blob",		-1, 0, -5, false },
 		{ "3 bytes",		-1, 0, -6, false },
@@ -452,7 +453,7 @@ TEST_F(original, volume_attribute)
 		{ "one byte long",	-1, 0, 1, false },
 		{ "300 bytes long",	-1, 0, 300, false },
 	};
-	static const unsigned char right[9] = "\0\0\0\0state";
+	static const unsigned char right[9] = "\0\0\0\0stat";
 	const struct blob blob = { right + 4, 5 };
 	struct cf_env *e = &self->e;
 	unsigned char value[600];

@@ -368,9 +368,9 @@ TEST_F(original, resize)
 		ASSERT_EQ(0, cf_nf_wait(m.nf, m.c, 0, 0, 0, 0, &w));
 		EXPECT_EQ(sizes[i], w.size);
 		expect_model(_metadata, &m, true);
-		/* Half of what is missing now is stored anew. */
-		for (unsigned int g = 0; g < NR && (g + 1) * CF_GRANULE <= m.size; g++)
-			if (!m.there[g] && rnd(&m, 2))
+		/* Half of what is missing now is stored anew, and the end. */
+		for (unsigned int g = 0; g < NR && g * CF_GRANULE < m.size; g++)
+			if (!m.there[g] && (g == m.size / CF_GRANULE || rnd(&m, 2)))
 				put(_metadata, &m, g, 1, 200 + i);
 		expect_model(_metadata, &m, true);
 	}
@@ -392,8 +392,8 @@ TEST_F_TIMEOUT(original, resize_at_random, 60)
 
 		resize(_metadata, &m, rnd(&m, 3) ? rnd(&m, SIZE) : rnd(&m, NR) * CF_GRANULE,
 		       1000 + i);
-		if (g + nr > m.size / CF_GRANULE)
-			nr = g < m.size / CF_GRANULE ? m.size / CF_GRANULE - g : 0;
+		if (g + nr > CF_ROUND_UP(m.size) / CF_GRANULE)
+			nr = g < m.size / CF_GRANULE ? CF_ROUND_UP(m.size) / CF_GRANULE - g : 0;
 		if (nr)
 			put(_metadata, &m, g, nr, 2000 + i);
 		if (i % 5 == 4) {

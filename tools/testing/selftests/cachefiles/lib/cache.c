@@ -145,13 +145,13 @@ out_ctl:
 	return ret;
 }
 
-/* Make a file system of @size bytes in @image and mount it on @where. */
+/* Make an ext4, xfs or btrfs of @size bytes in @image and mount it on @where. */
 int cf_store(const char *image, __u64 size, const char *where, const char *fstype)
 {
 	char mkfs[32], loop[32];
 	const char *const ext4[] = { mkfs, "-q", "-F", "-m", "0", "-E",
 				     "lazy_itable_init=1,nodiscard", image, NULL };
-	const char *const xfs[] = { mkfs, "-q", "-f", "-K", image, NULL };
+	const char *const others[] = { mkfs, "-q", "-f", "-K", image, NULL };
 	int fd, ret;
 
 	if (mkdir(where, 0755))
@@ -161,7 +161,7 @@ int cf_store(const char *image, __u64 size, const char *where, const char *fstyp
 		return because(errno, image);
 	close(fd);
 	snprintf(mkfs, sizeof(mkfs), "mkfs.%s", fstype);
-	ret = cf_run(60000, strcmp(fstype, "xfs") ? ext4 : xfs);
+	ret = cf_run(60000, strcmp(fstype, "ext4") ? others : ext4);
 	if (ret)
 		return because(ret < 0 ? -ret : ENOEXEC, mkfs);
 	fd = loop_open(image, loop);

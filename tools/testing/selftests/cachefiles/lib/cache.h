@@ -2,7 +2,7 @@
 /*
  * Surroundings of a test: backing store, cache directory, mounts, readers.
  *
- * The store is an ext4 (or xfs) in a loop device over a tmpfs, in a mount
+ * The store is an ext4 (or xfs, btrfs) in a loop device over a tmpfs, in a mount
  * namespace of the test program's own: nothing of it outlives the program.
  */
 #ifndef CF_CACHE_H

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Failing allocations; see failnth.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "failnth.h"
+
+int cf_fail_count;
+static int fail_fd = -1;
+
+int cf_fail_init(void)
+{
+	static const struct {
+		const char	*file, *text;
+	} set[] = {
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
+	};
+
+	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]); i++) {
+		int fd = open(set[i].file, O_WRONLY | O_CLOEXEC);
+
+		if (fd < 0)
+			continue;
+		if (write(fd, set[i].text, 1) != 1)
+			perror(set[i].file);
+		close(fd);
+	}
+	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	return fail_fd < 0 ? -errno : 0;
+}
+
+void cf_fail_nth(int n)
+{
+	char buf[16];
+	int len = snprintf(buf, sizeof(buf), "%d", n);
+
+	if (pwrite(fail_fd, buf, len, 0) != len)
+		perror("fail-nth");
+}
+
+bool cf_fail_done(void)
+{
+	char buf[16] = "";
+	bool hit;
+
+	hit = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 && atoi(buf) == 0;
+	cf_fail_nth(0);
+	cf_fail_count += hit;
+	return hit;
+}
