@@ -292,21 +292,35 @@ int cf_env_rebind_original(struct cf_env *e)
 /* Read the line and see that it is exactly what it has to be: -EPROTO if it is not. */
 int cf_statistics(int dev, struct cf_statistics *s)
 {
-	static const char fmt[] =
-		"cull=%x frun=%llx fcull=%llx fstop=%llx brun=%llx bcull=%llx bstop=%llx"
-		" freleased=%llx breleased=%llx";
-	char line[4096], again[512];
+	struct {
+		const char		*name;
+		unsigned long long	*value;
+	} fields[] = {
+		{ "cull", &s->cull },
+		{ "frun", &s->frun }, { "fcull", &s->fcull }, { "fstop", &s->fstop },
+		{ "brun", &s->brun }, { "bcull", &s->bcull }, { "bstop", &s->bstop },
+		{ "freleased", &s->freleased }, { "breleased", &s->breleased },
+		{ NULL }
+	}, *f;
+	char line[4096], again[64], *p = line;
 	ssize_t n = read(dev, line, sizeof(line) - 1);
+	int len;
 
 	if (n < 0)
 		return -errno;
 	line[n] = '\0';
-	if (sscanf(line, fmt, &s->cull, &s->frun, &s->fcull, &s->fstop, &s->brun, &s->bcull,
-		   &s->bstop, &s->freleased, &s->breleased) != 9)
-		return -EPROTO;
-	snprintf(again, sizeof(again), fmt, s->cull, s->frun, s->fcull, s->fstop, s->brun,
-		 s->bcull, s->bstop, s->freleased, s->breleased);
-	return strlen(again) == (size_t)n && !strcmp(line, again) ? 0 : -EPROTO;
+	for (f = fields; f->name; f++) {
+		const char *equals = strchr(p, '=');
+
+		if (!equals || sscanf(equals, "=%llx", f->value) != 1)
+			return -EPROTO;
+		len = snprintf(again, sizeof(again), "%s%s=%llx", f == fields ? "" : " ", f->name,
+			       *f->value);
+		if (strncmp(p, again, len))
+			return -EPROTO;
+		p += len;
+	}
+	return p == line + n && s->cull < 2 ? 0 : -EPROTO;
 }
 
 /* 1: no space, 2: I/O errors; of all caches. -ENOENT if the module can't do that. */

@@ -46,7 +46,7 @@ void cf_env_exit(struct cf_env *e);
 
 /* What a cache in original mode says when it is read. */
 struct cf_statistics {
-	unsigned int	cull;
+	unsigned long long cull;
 	unsigned long long frun, fcull, fstop, brun, bcull, bstop;
 	unsigned long long freleased, breleased;
 };

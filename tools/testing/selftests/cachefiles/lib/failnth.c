@@ -15,21 +15,22 @@ int cf_fail_init(void)
 {
 	static const struct {
 		const char	*file, *text;
-	} set[] = {
+	} settings[] = {
 		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
 		{ "/sys/kernel/debug/failslab/verbose", "0" },
 		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
 		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
 		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
-	};
+		{ NULL }
+	}, *set;
 
-	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]); i++) {
-		int fd = open(set[i].file, O_WRONLY | O_CLOEXEC);
+	for (set = settings; set->file; set++) {
+		int fd = open(set->file, O_WRONLY | O_CLOEXEC);
 
 		if (fd < 0)
 			continue;
-		if (write(fd, set[i].text, 1) != 1)
-			perror(set[i].file);
+		if (write(fd, set->text, 1) != 1)
+			perror(set->file);
 		close(fd);
 	}
 	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
