@@ -232,6 +232,7 @@ struct cachefiles_volume {
  * @file: The backing file, or NULL (O).
  * @cuts_begun: Counts what was taken away from the file, see presence.c (A).
  * @cuts_done: The same, counted when it was done (A).
+ * @distrusted: Nobody knows what is in @file; cachefiles_presence_distrust() sets it.
  * @dirty: @file is marked as being written by the netfs; belongs to the cookie's
  *	worker.
  * @name: The name of the backing file (I).
@@ -247,6 +248,7 @@ struct cachefiles_object {
 	struct file			*file;
 	atomic_t			cuts_begun;
 	atomic_t			cuts_done;
+	bool				distrusted;
 	bool				dirty;
 	char				*name;
 	struct cachefiles_ondemand	*od;

@@ -161,9 +161,11 @@ static ssize_t cachefiles_read_submit(struct cachefiles_read *read, struct iov_i
 	bool full = false;
 
 	nofs = memalloc_nofs_save();
+	/* Distrusted before the cut is done, so it is seen if the cut is not. */
 	read->cuts = cachefiles_presence_begin(object);
 	with_cache_creds(cachefiles_object_cache(object))
-		full = cachefiles_presence_is_full(file, pos, pos + read->len);
+		full = !READ_ONCE(object->distrusted) &&
+		       cachefiles_presence_is_full(file, pos, pos + read->len);
 	memalloc_nofs_restore(nofs);
 	return full ? cachefiles_io_read(file, &read->iocb, iter) : -ENODATA;
 }
@@ -242,7 +244,7 @@ enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, stru
 	memalloc_nofs_restore(nofs);
 
 	*copy = false;
-	if (data < 0 || hole < 0)
+	if (data < 0 || hole < 0 || READ_ONCE(object->distrusted))
 		return NETFS_DOWNLOAD_FROM_SERVER;
 	if (hole > start) {
 		*len = hole - start;
@@ -277,6 +279,8 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
 
 	*data_start = -1;
 	*data_len = 0;
+	if (READ_ONCE(object->distrusted))
+		return -ENOBUFS;
 	guard(override_creds_cachefiles)(cachefiles_object_cache(object));
 	for (pos = start; pos < end; pos = max(hole, pos + 1)) {
 		data = cachefiles_presence_next_data(file, pos, end);

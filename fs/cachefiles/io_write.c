@@ -205,7 +205,7 @@ static int cachefiles_write_reserve(struct cachefiles_object *object, struct fil
 	bool full = false;
 	int ret;
 
-	if (READ_ONCE(cache->failed))
+	if (READ_ONCE(cache->failed) || READ_ONCE(object->distrusted))
 		return -EIO;
 	ret = cachefiles_space_begin_write(cache, len);
 	if (ret != -ENOBUFS)
@@ -255,7 +255,7 @@ static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct io
  * Context: process; the caller may be writing back, so nothing is allocated into a
  * file system.
  * Return: 0, -EIOCBQUEUED, or the error: -ENOBUFS if space is short, -EIO if the
- * cache has failed, -ENOMEM, or the error of the backing file system.
+ * cache has failed or the file is distrusted, -ENOMEM, or the error of the backing file system.
  */
 int cachefiles_io_write_async(struct cachefiles_object *object, struct file *file, loff_t pos,
 			      struct iov_iter *from, netfs_io_terminated_t term_func,

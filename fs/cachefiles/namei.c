@@ -11,6 +11,7 @@
  */
 #include <linux/file.h>
 #include <linux/security.h>
+#include <linux/stat.h>
 #include <linux/timekeeping.h>
 #include "internal.h"
 #include "vfs.h"
@@ -458,9 +459,14 @@ int cachefiles_namei_link(struct cachefiles_object *object, struct file *file)
  */
 void cachefiles_namei_release(struct cachefiles_cache *cache, struct file *file, bool named)
 {
+	struct kstat stat = {};
+
 	cachefiles_namei_unmark(file->f_path.dentry);
-	if (named)
-		cachefiles_stat_released(cache, file_inode(file)->i_blocks);
+	if (named) {
+		/* If there is no telling, it has no size but counts. */
+		vfs_getattr(&file->f_path, &stat, STATX_BLOCKS, AT_STATX_DONT_SYNC);
+		cachefiles_stat_released(cache, stat.blocks);
+	}
 	/* At once: in a worker fput() leaves it for later, and the mount stays busy. */
 	__fput_sync(file);
 }

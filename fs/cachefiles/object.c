@@ -82,6 +82,7 @@ static void cachefiles_object_publish_file(struct cachefiles_object *object, str
 {
 	guard(spinlock)(&object->lock);
 	object->file = file;
+	WRITE_ONCE(object->distrusted, false);
 }
 
 static struct file *cachefiles_object_take_file(struct cachefiles_object *object)
@@ -344,6 +345,7 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	bool retired = test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags) || object->distrusted;
 	struct file *file;
 
 	scoped_guard(spinlock, &cache->lists_lock)
@@ -352,12 +354,11 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 
 	file = cachefiles_object_take_file(object);
 	if (file) {
-		if (test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags))
+		if (retired)
 			cachefiles_object_remove(object, file);
 		else if (!object->od)
 			cachefiles_object_commit(object, file);
-		cachefiles_namei_release(cache, file,
-					 !test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags));
+		cachefiles_namei_release(cache, file, !retired);
 	}
 	cookie->cache_priv = NULL;
 	cachefiles_object_put(object);
@@ -393,21 +394,22 @@ static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 }
 
 /* Takes away what lies behind @size, and the granule that it ends in. */
-static int cachefiles_object_cut(struct cachefiles_object *object, struct file *file, loff_t size)
+static void cachefiles_object_cut(struct cachefiles_object *object, struct file *file, loff_t size)
 {
 	loff_t whole = round_down(size, CACHEFILES_GRANULE);
 	int ret = 0;
 
 	if (i_size_read(file_inode(file)) <= whole)
-		return 0;
+		return;
 	cachefiles_presence_begin_cut(object);
 	with_cache_creds(cachefiles_object_cache(object)) {
 		ret = cachefiles_vfs_truncate(file, whole);
 		if (!ret && whole != size)
 			ret = cachefiles_vfs_truncate(file, whole + CACHEFILES_GRANULE);
 	}
+	if (ret)
+		cachefiles_presence_distrust(object, file, "truncate", ret);
 	cachefiles_presence_end_cut(object);
-	return ret;
 }
 
 /*
@@ -420,17 +422,13 @@ static void cachefiles_object_resize(struct netfs_cache_resources *cres, loff_t 
 	struct cachefiles_object *object = cookie->cache_priv;
 	struct file *file = cres->cache_priv2;
 	loff_t old_size = cookie->object_size;
-	int ret;
 
 	if (object->od || !file)
 		return;
-	if (new_size < old_size) {
-		ret = cachefiles_object_cut(object, file, new_size);
-		if (ret)
-			cachefiles_presence_distrust(object, file, "truncate", ret);
-	} else if (new_size > old_size && !IS_ALIGNED(old_size, CACHEFILES_GRANULE)) {
+	if (new_size < old_size)
+		cachefiles_object_cut(object, file, new_size);
+	else if (new_size > old_size && !IS_ALIGNED(old_size, CACHEFILES_GRANULE))
 		cachefiles_presence_forget(object, file, old_size, old_size + 1);
-	}
 	cookie->object_size = new_size;
 }
 

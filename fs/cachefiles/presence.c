@@ -177,21 +177,38 @@ void cachefiles_presence_end_cut(struct cachefiles_object *object)
 	atomic_inc(&object->cuts_done);
 }
 
+static bool cachefiles_presence_is_current(struct cachefiles_object *object, struct file *file)
+{
+	guard(spinlock)(&object->lock);
+	return object->file == file;
+}
+
 /**
  * cachefiles_presence_distrust - The content of a backing file can't be told any more
  * @object: The object.
- * @file: Its backing file.
+ * @file: Its backing file, or one that was.
  * @what: What has failed, for the log.
  * @error: How it has failed.
  *
- * This is the end of the cache, and nobody is to believe the file later.
+ * Nobody is to believe the file later.  Unless it was just for want of memory or
+ * space, this is the end of the cache; else nothing of the object is read or written
+ * any more until it gets another file.  The daemon's objects can't get another one.
  *
  * Context: process, may sleep for the backing file system.
  */
 void cachefiles_presence_distrust(struct cachefiles_object *object, struct file *file,
 				  const char *what, int error)
 {
-	cachefiles_cache_io_error(cachefiles_object_cache(object), what, error);
+	if (!object->od && (error == -ENOMEM || error == -ENOSPC || error == -EDQUOT)) {
+		/* A file that has been replaced is read by nobody. */
+		if (!cachefiles_presence_is_current(object, file))
+			return;
+		WRITE_ONCE(object->distrusted, true);
+		pr_warn_ratelimited("%s is not cached any more: %s: error %d\n", object->name,
+				    what, error);
+	} else {
+		cachefiles_cache_io_error(cachefiles_object_cache(object), what, error);
+	}
 	cachefiles_xattr_remove_object(object, file);
 }
 
@@ -202,8 +219,8 @@ void cachefiles_presence_distrust(struct cachefiles_object *object, struct file 
  * @pos: First byte.
  * @end: Behind the last byte.
  *
- * Every granule that the range touches becomes missing.  If that fails it is the
- * end of the cache.
+ * Every granule that the range touches becomes missing.  If that fails, the file is
+ * distrusted.
  *
  * Context: process, may sleep for the backing file system; allocates nothing into
  * another one.
@@ -215,6 +232,8 @@ void cachefiles_presence_forget(struct cachefiles_object *object, struct file *f
 	unsigned int nofs;
 	int ret = 0;
 
+	if (READ_ONCE(object->distrusted))
+		return;
 	pos = round_down(pos, CACHEFILES_GRANULE);
 	end = round_up(end, CACHEFILES_GRANULE);
 
@@ -225,10 +244,10 @@ void cachefiles_presence_forget(struct cachefiles_object *object, struct file *f
 			ret = cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE |
 						       FALLOC_FL_KEEP_SIZE, pos, end - pos);
 	}
-	cachefiles_presence_end_cut(object);
-	memalloc_nofs_restore(nofs);
 	if (ret)
 		cachefiles_presence_distrust(object, file, "punch hole", ret);
+	cachefiles_presence_end_cut(object);
+	memalloc_nofs_restore(nofs);
 }
 
 /* One granule of zeros: a file system that drops them is of no use. */
