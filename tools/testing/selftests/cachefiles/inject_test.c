@@ -2,10 +2,11 @@
 /*
  * With the backing file system full or broken at any moment, a network file system goes on
  * without the cache: every call ends, no reader gets an error or a wrong byte, and
- * afterwards the cache takes files again.
+ * afterwards the cache takes files again. While it is frozen, nothing is written.
  */
 #include "harness.h"
 
+#include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
 
@@ -526,6 +527,145 @@ TEST_F_TIMEOUT(device, really_full, 60)
 	EXPECT_EQ(0, cf_nf_check(nf, c, 3, 0, MB, size));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 	close(nf);
+}
+
+/* --- frozen --- */
+
+/* A call in a thread, and whether it has come back. */
+struct call {
+	int		nf, vol, c, fd;
+	int		(*fn)(struct call *t);
+	int		ret;
+	pthread_t	thread;
+};
+
+static void *run_call(void *arg)
+{
+	struct call *t = arg;
+
+	t->ret = t->fn(t);
+	return NULL;
+}
+
+static int start(struct call *t, int (*fn)(struct call *t))
+{
+	t->fn = fn;
+	return pthread_create(&t->thread, NULL, run_call, t);
+}
+
+/* 0 or what it returned; -ETIMEDOUT if it is still at it. */
+static int finish(struct call *t, int ms)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ts.tv_sec += ms / 1000;
+	ts.tv_nsec += ms % 1000 * 1000000L;
+	if (ts.tv_nsec >= 1000000000L) {
+		ts.tv_sec++;
+		ts.tv_nsec -= 1000000000L;
+	}
+	return pthread_timedjoin_np(t->thread, NULL, &ts) ? -ETIMEDOUT : t->ret;
+}
+
+static int do_freeze(struct call *t)
+{
+	return ioctl(t->fd, FIFREEZE, 0) ? -errno : 0;
+}
+
+static int do_store(struct call *t)
+{
+	return cf_nf_store(t->nf, t->c, 1, 8 * CF_GRANULE, 4 * CF_GRANULE, TOP);
+}
+
+static int do_write_back(struct call *t)
+{
+	struct cf_netfs_subreq a;
+	int ret = cf_nf_store_subreq(t->nf, t->c, 1, 12 * CF_GRANULE, 2 * CF_GRANULE + 50, TOP, 0,
+				     &a);
+
+	return ret ? ret : a.error;
+}
+
+static int do_create(struct call *t)
+{
+	int c = cf_nf_file(t->nf, t->vol, "new", NULL, 0, TOP, false);
+
+	return c < 0 ? c : cf_nf_detach(t->nf, c, false);
+}
+
+/* Writes of all kinds, so that each has given back what it took against freezing. */
+static void write_around(struct __test_metadata *_metadata, int nf, int c)
+{
+	static unsigned char buf[2 * CF_GRANULE];
+	struct cf_netfs_subreq s;
+	struct cf_netfs_write w;
+
+	for (unsigned int bits = 0; bits <= EIOS; bits++) {
+		/* I/O errors would be the end of it. */
+		if (bits == EIOS || (bits && cf_error_injection(bits)))
+			continue;
+		cf_nf_store(nf, c, 1, 0, 8 * CF_GRANULE, TOP);
+		cf_nf_store_subreq(nf, c, 1, 100, 3 * CF_GRANULE, TOP, 0, &s);
+		cf_pattern(1, 0, buf, sizeof(buf));
+		cf_nf_write(nf, c, 0, buf, 0, sizeof(buf), TOP, CF_IO_ISSUE | CF_IO_SYNC, &w);
+		cf_nf_write(nf, c, 0, buf, 5, 100, TOP, CF_IO_ISSUE, &w);
+		cf_nf_resize(nf, c, TOP - 100);
+		cf_nf_resize(nf, c, TOP);
+		cf_error_injection(0);
+	}
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 0, 8 * CF_GRANULE, TOP));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+}
+
+TEST_F_TIMEOUT(device, frozen, 120)
+{
+	struct cf_env *e = &self->e;
+	struct call freezer = { 0 }, t[3];
+	struct cf_statistics st;
+
+	t[0] = (struct call){ .nf = cf_nf_open() };
+	if (t[0].nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	t[0].vol = cf_nf_volume(t[0].nf, "v", e->tag, NULL, 0);
+	t[0].c = cf_nf_file(t[0].nf, t[0].vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, t[0].c);
+	t[1] = t[0];
+	t[2] = t[0];
+	write_around(_metadata, t[0].nf, t[0].c);
+
+	freezer.fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, freezer.fd);
+	ASSERT_EQ(0, start(&freezer, do_freeze));
+	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+
+	/* What is there is there; what would be written waits. */
+	EXPECT_EQ(0, cf_nf_check(t[0].nf, t[0].c, 1, 0, 8 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_statistics(e->dev, &st));
+	ASSERT_EQ(0, start(&t[0], do_store));
+	ASSERT_EQ(0, start(&t[1], do_write_back));
+	ASSERT_EQ(0, start(&t[2], do_create));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(-ETIMEDOUT, finish(&t[i], BRIEF));
+	}
+	EXPECT_EQ(0, cf_nf_check(t[0].nf, t[0].c, 1, 0, 8 * CF_GRANULE, TOP));
+
+	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(0, finish(&t[i], cf_ms(LONG)));
+	}
+	EXPECT_EQ(0, cf_nf_check(t[0].nf, t[0].c, 1, 0, 14 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_nf_absent(t[0].nf, t[0].c, 14 * CF_GRANULE, 2 * CF_GRANULE, TOP));
+
+	/* And it can be frozen again. */
+	ASSERT_EQ(0, start(&freezer, do_freeze));
+	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
+	close(freezer.fd);
+	ASSERT_EQ(0, cf_nf_detach(t[0].nf, t[0].c, false));
+	close(t[0].nf);
 }
 
 TEST_HARNESS_MAIN
