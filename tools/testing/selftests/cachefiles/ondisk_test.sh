@@ -185,8 +185,8 @@ attributes() {
 	(
 		cd "$CF_DIR/$1/cache/cache" || exit
 		find . -type f -printf '%p %s\n' | sort
-		find . -mindepth 1 -maxdepth 1 -o -type f | sort |
-			tr '\n' '\0' | xargs -0 getfattr -d -m - -e hex --
+		find . \( -name 'I*' -o -type f \) -print0 | sort -z |
+			xargs -0 getfattr -d -m - -e hex --
 	)
 }
 
