@@ -32,8 +32,8 @@ struct key {
 	pthread_cond_t	idle;
 	char		name[16];
 	int		cookie;		/* 0: nobody has acquired it */
-	bool		modify;
-	unsigned int	ops;		/* in flight, each with a claim on the cookie */
+	bool		uncached;	/* until it is acquired again */
+	unsigned int	ops, stores;	/* in flight; the first with a claim on the cookie */
 	unsigned int	now;		/* of the states below; they stay for a while */
 	struct version	past[HISTORY];
 };
@@ -131,17 +131,17 @@ static bool acquire(struct worker *me, struct key *k, bool modify)
 		return false;
 	}
 	k->cookie = c;
-	k->modify = modify;
+	k->uncached = false;
 	/* Without a cache it stays as it is, and all its operations are refused. */
 	if (cf_nf_attach(w->nf, c, modify) < 0)
 		COUNT(w->refusals);
 	return true;
 }
 
-/* With the lock: wait until no operation is in flight. */
-static void quiesce(struct key *k)
+/* With the lock: wait until none of *@what is in flight. */
+static void quiesce(struct key *k, const unsigned int *what)
 {
-	while (k->ops)
+	while (*what)
 		pthread_cond_wait(&k->idle, &k->lock);
 }
 
@@ -150,7 +150,7 @@ static void release(struct worker *me, struct key *k, bool retire, bool changes)
 {
 	struct world *w = me->w;
 
-	quiesce(k);
+	quiesce(k, &k->ops);
 	if (!k->cookie)
 		return;
 	if (cf_nf_detach(w->nf, k->cookie, retire))
@@ -168,11 +168,13 @@ static void release(struct worker *me, struct key *k, bool retire, bool changes)
 		COUNT(w->wrong);
 }
 
-static void end_op(struct world *w, struct key *k, int op)
+static void end_op(struct world *w, struct key *k, int op, bool write)
 {
 	cf_nf_end(w->nf, op);
 	pthread_mutex_lock(&k->lock);
-	if (!--k->ops)
+	k->ops--;
+	k->stores -= write;
+	if (!k->ops || !k->stores)
 		pthread_cond_broadcast(&k->idle);
 	pthread_mutex_unlock(&k->lock);
 }
@@ -181,10 +183,13 @@ static int begin_op(struct world *w, struct key *k, bool write)
 {
 	int op = cf_nf_begin(w->nf, k->cookie, write);
 
-	if (op > 0)
+	if (op > 0) {
 		k->ops++;
-	else
+		k->stores += write;
+	} else {
+		k->uncached = true;
 		COUNT(w->refusals);
+	}
 	return op;
 }
 
@@ -234,7 +239,7 @@ static void read_some(struct worker *me, struct key *k)
 		if (a.result % CF_GRANULE)
 			break;
 	}
-	end_op(w, k, op);
+	end_op(w, k, op, false);
 }
 
 /*
@@ -258,7 +263,7 @@ static void store_some(struct worker *me, struct key *k)
 	if (len && !cf_nf_write(w->nf, 0, op, me->buf, pos, len, v.size,
 				CF_IO_PREPARE | CF_IO_ISSUE, &a) && a.result > 0)
 		COUNT(w->stores);
-	end_op(w, k, op);
+	end_op(w, k, op, true);
 }
 
 /* The server has another file; the lock is held. */
@@ -282,7 +287,8 @@ static void resize(struct worker *me, struct key *k)
 {
 	struct version *v;
 
-	quiesce(k);
+	/* Reads may go on. */
+	quiesce(k, &k->stores);
 	if (!k->cookie)
 		return;
 	v = change(k);
@@ -304,6 +310,8 @@ static void *work(void *arg)
 		unsigned int what = rand_r(&me->seed) % 100;
 
 		pthread_mutex_lock(&k->lock);
+		if (k->uncached && rand_r(&me->seed) % 4 == 0)
+			release(me, k, false, false);
 		if (!acquire(me, k, rand_r(&me->seed) % 8 == 0)) {
 			pthread_mutex_unlock(&k->lock);
 		} else if (what < 45) {

@@ -659,7 +659,38 @@ static void store(struct __test_metadata *_metadata, struct model *m, unsigned i
 	memset(m->is + g, is, nr);
 }
 
-/* Every granule by itself. */
+/* All of it as the library reads: each slice is of one kind. */
+static void compare_slices(struct __test_metadata *_metadata, struct model *m)
+{
+	struct cf_netfs_read a;
+	__u64 pos = 0;
+
+	while (pos < SIZE) {
+		memset(m->shared, 0xee, GRANULES * CF_BLOCK);
+		ASSERT_EQ(0, cf_nf_read(m->nf, m->cookie, 0, m->shared, pos,
+					GRANULES * CF_BLOCK - pos, SIZE,
+					CF_IO_PREPARE | CF_IO_ISSUE, CF_HOLE_IGNORE, &a));
+		ASSERT_LT(0, a.prepared);
+		if (a.source == CF_SOURCE_CACHE) {
+			ASSERT_LT(0, a.result);
+			a.prepared = a.result;
+		}
+		for (__u64 off = 0; off < a.prepared && pos + off < SIZE; off += CF_BLOCK) {
+			unsigned int g = (unsigned int)((pos + off) / CF_BLOCK);
+
+			ASSERT_EQ(a.source == CF_SOURCE_CACHE, m->is[g] != ABSENT) {
+				TH_LOG("granule %u (%u) would come from %u", g, m->is[g],
+				       a.source);
+			}
+			if (m->is[g] != ABSENT) {
+				ASSERT_TRUE(holds(m->shared + off, g, m->is[g]));
+			}
+		}
+		pos += CF_ROUND_UP(a.prepared);
+	}
+}
+
+/* Every granule by itself, then many at once. */
 static void compare(struct __test_metadata *_metadata, struct model *m)
 {
 	/* Or a new object would be taken for empty: its pages are all in memory. */
@@ -682,6 +713,7 @@ static void compare(struct __test_metadata *_metadata, struct model *m)
 			TH_LOG("granule %u does not hold what was stored (%u)", g, m->is[g]);
 		}
 	}
+	compare_slices(_metadata, m);
 }
 
 TEST_F_TIMEOUT(suitable, granules_original, 600)
@@ -721,6 +753,8 @@ TEST_F_TIMEOUT(suitable, granules_original, 600)
 	/* Cut in the middle of a granule, grown again: neither old bytes nor zeros. */
 	store(_metadata, &m, 198, 4, STORED);
 	ASSERT_EQ(0, cf_nf_resize(m.nf, m.cookie, 200ULL * CF_BLOCK + 100));
+	ASSERT_EQ(0, cf_nf_absent(m.nf, m.cookie, 200ULL * CF_BLOCK, CF_BLOCK,
+				  200ULL * CF_BLOCK + 100));
 	ASSERT_EQ(0, cf_nf_resize(m.nf, m.cookie, SIZE));
 	memset(m.is + 200, ABSENT, GRANULES - 200);
 	compare(_metadata, &m);

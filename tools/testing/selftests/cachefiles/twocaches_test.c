@@ -576,8 +576,9 @@ TEST_F_TIMEOUT(side_by_side, tag_chooses_the_cache, 120)
 	struct party *p = self->p;
 	int vol[3], c[3];
 
+	/* Those in on-demand mode are first. */
 	for (int i = 0; i < 4; i++)
-		ASSERT_EQ(0, bind_party(&p[i], i >= 2));
+		ASSERT_EQ(0, bind_party(&p[i ^ 2], i < 2));
 
 	/* The same volume and the same file, once in each. */
 	for (int i = 0; i < 2; i++) {
@@ -594,7 +595,7 @@ TEST_F_TIMEOUT(side_by_side, tag_chooses_the_cache, 120)
 		EXPECT_EQ(0, cf_nf_check(self->nf, c[i], i + 1, 0, FILE_SIZE, FILE_SIZE));
 	EXPECT_EQ(0, nr_files(&p[2]) + nr_files(&p[3]));
 
-	/* Without one, it is the cache that was there first. */
+	/* Without one, it is the first that was bound of those that can be used. */
 	vol[2] = cf_nf_volume(self->nf, "any", NULL, NULL, 0);
 	ASSERT_LT(0, vol[2]);
 	c[2] = cf_nf_file(self->nf, vol[2], "untagged", "a", 1, FILE_SIZE, false);
