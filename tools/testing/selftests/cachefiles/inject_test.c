@@ -444,7 +444,7 @@ TEST_F(device, below_stop)
 }
 
 /* The limits are kept: bytes are counted, those on their way included. */
-TEST_F(device, stops_in_time)
+TEST_F_TIMEOUT(device, stops_in_time, 120)
 {
 	struct cf_env *e = &self->e;
 	const __u64 size = 512 * MB;
@@ -476,6 +476,35 @@ TEST_F(device, stops_in_time)
 	slack = (strcmp(backing_fs(), "btrfs") ? MB : 64 * MB) / fs.f_bsize;
 	EXPECT_LE(st.bstop, fs.f_bavail + slack);
 	EXPECT_GT(st.bstop + 2 * MB / fs.f_bsize, fs.f_bavail);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	close(nf);
+}
+
+/* Space that a write was to take is given back if it fails. */
+TEST_F(device, failures_take_no_space)
+{
+	struct cf_env *e = &self->e;
+	const __u64 size = 64 * MB;
+	int nf, vol, c;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	if (cf_error_injection(0))
+		SKIP(return, NO_INJECTION);
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, size, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_error_injection(NOSPC));
+	for (int i = 0; i < 400; i++) {
+		EXPECT_GT(0, cf_nf_store(nf, c, 1, 0, MB, size));
+	}
+	ASSERT_EQ(0, cf_error_injection(0));
+	EXPECT_EQ(0, cf_nf_fill(nf, c, 1, size / 4));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, size / 4, size / 4));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLOUT, 0));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 	close(nf);
 }
