@@ -100,6 +100,12 @@ make() {
 	cf_pattern write "$server/$dir/$1" "${@:2}"
 }
 
+# resize FILE SIZE: on the server. truncate(1) does not wait for what a client with a
+# delegation has to give back before.
+resize() {
+	cf_wait 30 truncate -s "$2" "$server/$dir/$1" 2>/dev/null
+}
+
 # look WAY FILE SEED OFFSET LENGTH: on the client
 look() {
 	cf_pattern "$1" "$client/$dir/$2" "${@:3}"
@@ -160,11 +166,11 @@ test_mmap() {
 test_sparse_files() {
 	local zeros
 
-	truncate -s 24M "$server/$dir/holes"
+	resize holes 24M
 	make holes 4 0 10000 || return
 	make holes 5 9000001 100 || return
 	make holes 6 16M 256K || return
-	truncate -s 3000000 "$server/$dir/hole"
+	resize hole 3000000
 	sparse() {
 		look check holes 4 0 10000 && look check holes 0 10000 8990001 &&
 			look check holes 5 9000001 100 && look check holes 6 16M 256K &&
@@ -177,7 +183,7 @@ test_sparse_files() {
 }
 
 test_beyond_4_gib() {
-	truncate -s 6G "$server/$dir/f"
+	resize f 6G
 	make f 7 0 8192 || return
 	make f 8 $((4 * 1024 ** 3 - 5000)) 10000 || return
 	make f 9 $((6 * 1024 ** 3 - 123457)) 123457 || return
@@ -283,9 +289,9 @@ test_changes_while_unmounted() {
 
 	make content 21 0 300000
 	make longer 21 300000 300000
-	truncate -s 100001 "$server/$dir/shorter"
-	truncate -s 100001 "$server/$dir/punched"
-	truncate -s 300000 "$server/$dir/punched"
+	resize shorter 100001
+	resize punched 100001
+	resize punched 300000
 	make new 22 0 300000
 	mv "$server/$dir/new" "$server/$dir/replaced"
 	rm "$server/$dir/recreated"
@@ -312,10 +318,10 @@ test_changes_while_mounted() {
 		make f "$i" 0 200000
 		fills look check f "$i" 0 200000
 	done
-	truncate -s 50000 "$server/$dir/f"
+	resize f 50000
 	expect look check f 34 0 50000
 	expect_eq 50000 "$(wc -c <"$client/$dir/f")" "size of the shortened file"
-	truncate -s 200000 "$server/$dir/f"
+	resize f 200000
 	expect same f
 	expect look check f 0 50000 150000
 	remount
