@@ -180,8 +180,8 @@ archive() {
 
 programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.erofs mkfs.minix losetup dmsetup
 	mount umount mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze
-	fallocate sha256sum truncate timeout taskset stdbuf strace tar env cp dd cmp stat find
-	getfattr setfattr cachefilesd diod exportfs rpc.mountd rpc.nfsd rpcbind mount.nfs
+	fallocate sha256sum truncate timeout taskset stdbuf strace tar env sync blockdev cp dd cmp stat
+	find getfattr setfattr cachefilesd diod exportfs rpc.mountd rpc.nfsd rpcbind mount.nfs
 	mount.nfs4 umount.nfs umount.nfs4)
 configs=(mke2fs.conf netconfig services protocols rpc nsswitch.conf)
 
