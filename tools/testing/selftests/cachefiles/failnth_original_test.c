@@ -154,9 +154,10 @@ TEST_F_TIMEOUT(original, write_back, 120)
 		cf_fail_nth(n);
 		cf_nf_query(self->nf, c, 0, ALL, CF_GRANULE, &q);
 		hit |= cf_fail_done();
-		revive(_metadata, &self->e, self->nf, c);
 		expect_right(_metadata, self->nf, c, 1, n);
-		EXPECT_EQ(0, refill(self->nf, c));
+		c = revive(_metadata, &self->e, self->nf, self->vol, c);
+		expect_right(_metadata, self->nf, c, 1, n);
+		EXPECT_EQ(0, cf_nf_fill(self->nf, c, 1, SIZE));
 	}
 	EXPECT_FALSE(hit);
 	expect_alive(_metadata, &self->e, self->nf, c);
@@ -181,7 +182,7 @@ TEST_F_TIMEOUT(original, resize, 120)
 		ASSERT_EQ(0, cf_nf_resize(self->nf, c, SIZE));
 		c = revive(_metadata, &self->e, self->nf, self->vol, c);
 		expect_right(_metadata, self->nf, c, 1, n);
-		EXPECT_EQ(0, refill(self->nf, c));
+		EXPECT_EQ(0, cf_nf_fill(self->nf, c, 1, SIZE));
 	}
 	EXPECT_FALSE(hit);
 	expect_alive(_metadata, &self->e, self->nf, c);
