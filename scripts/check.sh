@@ -321,7 +321,7 @@ kselftest() {
 		log=$logs/kselftest-$kernel-$round
 		status=0
 		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$kernel" --mem 3072 \
-			--timeout $((1500 * scale)) --out "$log.out" \
+			--timeout $((2400 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
 			env CF_TIME_SCALE=$scale ${slow:+CF_SLOW=1} run-kselftests \
 			/job/cachefiles "${left[@]}" \
