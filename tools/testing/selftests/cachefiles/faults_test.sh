@@ -420,10 +420,10 @@ test_no_space() {
 
 	for inode_size in 256 128; do
 		begin 48M -I $inode_size || return
-		while fallocate -l 1M "$store/full.$((full += 1))" 2>/dev/null; do :; done
-		while fallocate -l 4096 "$store/full.$((full += 1))" 2>/dev/null; do :; done
+		expect_not dd if=/dev/zero of="$store/full" bs=64K 2>/dev/null
+		expect_not dd if=/dev/zero of="$store/full.rest" bs=1K 2>/dev/null
 		expect progress
-		rm -f "$store"/full.*
+		rm -f "$store/full" "$store/full.rest"
 		expect progress
 		expect stored
 		stop_load
@@ -616,24 +616,32 @@ test_umount() {
 	end_all
 }
 
-# The backing file system is frozen for three seconds, once with the cache's end meanwhile.
+thaw_later() {
+	sleep 3
+	exec fsfreeze -u "$store"
+}
+
+# The backing file system is frozen for three seconds, once with the cache's end meanwhile,
+# which waits for that.
 test_frozen() {
+	local thawing
+
 	begin 48M || return
 	expect fsfreeze -f "$store"
 	sleep 3
 	expect fsfreeze -u "$store"
 	expect progress
+	cf_background thaw_later
+	thawing=$!
 	expect fsfreeze -f "$store"
 	cf_close_cache device
-	sleep 3
-	expect fsfreeze -u "$store"
+	expect cf_join "$thawing"
 	expect progress
 	stop_load
 	end_all
 }
 
 injection=/proc/sys/cachefiles/error_injection
-full=0
 fresh=0
 aux=()
 netfs=
