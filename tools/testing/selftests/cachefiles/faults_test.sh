@@ -311,7 +311,7 @@ stop_load() {
 	watcher=
 	said=$(cat "$CF_DIR"/said.* | grep -v "^longest" | head -n 20)
 	[ -z "$said" ] || cf_fail "wrong data: $said"
-	said=$(sort "$CF_DIR/errors" | grep -vE "${1:-^\$}" | uniq -c | head -n 20)
+	said=$(sort "$CF_DIR/errors" | grep -vE "^\$${1:+|$1}" | uniq -c | head -n 20)
 	[ -z "$said" ] || cf_fail "errors: $said"
 	[ ! -s "$CF_DIR/stuck" ] || cf_fail "stuck: $(head -n 40 "$CF_DIR/stuck")"
 	cf_note "$(cat "$CF_DIR"/said.* | grep "^longest" | xargs) ($(rounds | xargs) rounds)"
