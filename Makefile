@@ -53,11 +53,12 @@ clean:
 check check-static check-vm check-debug:
 	+scripts/check.sh $(patsubst check-%,%,$(@:check=all))
 
-demo bench:
+demo bench torture fuzz mutants coverage model:
 	+scripts/$@.sh
 
 help:
 	@cat scripts/help.txt
 
-.PHONY: modules test_modules modules_install clean check check-static check-vm check-debug demo bench help
+.PHONY: modules test_modules modules_install clean check check-static check-vm check-debug demo bench torture fuzz mutants \
+	coverage model help
 .DELETE_ON_ERROR:
