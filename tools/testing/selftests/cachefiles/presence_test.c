@@ -366,6 +366,21 @@ TEST_F_TIMEOUT(unsuitable, refused, 120)
 	}
 }
 
+/* The size of files that the daemon may have is about files of its own. */
+TEST_F(device, limited_daemon)
+{
+	struct rlimit lim = { .rlim_cur = MB, .rlim_max = RLIM_INFINITY };
+	struct cf_env *e = &self->e;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &lim));
+	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
+		int dev = bind_to(e->dir, e->tag, modes[i]);
+
+		EXPECT_LE(0, dev);
+		close(dev);
+	}
+}
+
 /* --- presence, granule by granule --- */
 
 #define GRANULES	258

@@ -626,6 +626,19 @@ TEST_F_TIMEOUT(side_by_side, tag_chooses_the_cache, 120)
 	ASSERT_EQ(0, cf_nf_detach(self->nf, c[1], false));
 	for (int i = 0; i < 2; i++)
 		ASSERT_EQ(0, cf_nf_volume_end(self->nf, vol[i], NULL, 0, false));
+
+	/* Also if that has just come back, and the others were there all the time. */
+	for (int i = 0; i < 2; i++)
+		close(p[i].e.dev);
+	ASSERT_EQ(0, bind_party(&p[1], false));
+	vol[2] = cf_nf_volume(self->nf, "any", NULL, NULL, 0);
+	ASSERT_LT(0, vol[2]);
+	c[2] = cf_nf_file(self->nf, vol[2], "untagged", "a", 1, FILE_SIZE, false);
+	ASSERT_LT(0, c[2]);
+	EXPECT_EQ(2, nr_files(&p[1]));
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c[2], false));
+	ASSERT_EQ(0, cf_nf_volume_end(self->nf, vol[2], NULL, 0, false));
+	p[0].e.dev = -1;
 }
 
 /* Keys that are the same in caches of different modes are different files. */
