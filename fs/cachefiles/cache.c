@@ -27,9 +27,10 @@ static LIST_HEAD(cachefiles_caches);
 
 /*
  * Tear-downs run here, so that a daemon can die while its backing file system
- * hangs.  Until one is done, the cache keeps its directory and its tag.
+ * hangs.  Until one is done, the cache keeps its directory and its tag.  So does
+ * what a bind must not do with the resource limits of the daemon.
  */
-static struct workqueue_struct *cachefiles_teardown_wq;
+struct workqueue_struct *cachefiles_wq;
 static atomic_t cachefiles_teardowns = ATOMIC_INIT(0);
 static DECLARE_WAIT_QUEUE_HEAD(cachefiles_teardown_wait);
 
@@ -421,7 +422,7 @@ void cachefiles_cache_close(struct cachefiles_cache *cache)
 	if (cache->fscache) {
 		cachefiles_cache_get(cache);
 		atomic_inc(&cachefiles_teardowns);
-		queue_work(cachefiles_teardown_wq, &cache->teardown);
+		queue_work(cachefiles_wq, &cache->teardown);
 		/* Nobody can kill a task that is exiting, so that waits but shortly. */
 		if (current->flags & PF_EXITING)
 			wait_for_completion_timeout(&cache->torn_down,
@@ -439,8 +440,8 @@ void cachefiles_cache_close(struct cachefiles_cache *cache)
  */
 int cachefiles_cache_init(void)
 {
-	cachefiles_teardown_wq = alloc_workqueue("cachefiles", WQ_UNBOUND, 0);
-	return cachefiles_teardown_wq ? 0 : -ENOMEM;
+	cachefiles_wq = alloc_workqueue("cachefiles", WQ_UNBOUND, 0);
+	return cachefiles_wq ? 0 : -ENOMEM;
 }
 
 /**
@@ -450,5 +451,5 @@ int cachefiles_cache_init(void)
  */
 void cachefiles_cache_exit(void)
 {
-	destroy_workqueue(cachefiles_teardown_wq);
+	destroy_workqueue(cachefiles_wq);
 }

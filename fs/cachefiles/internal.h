@@ -279,6 +279,10 @@ do {										\
 /*
  * cache.c
  */
+
+/* Unbound: for binding and tearing down. */
+extern struct workqueue_struct *cachefiles_wq;
+
 struct cachefiles_cache *cachefiles_cache_alloc(void);
 void cachefiles_cache_get(struct cachefiles_cache *cache);
 void cachefiles_cache_put(struct cachefiles_cache *cache);

@@ -15,6 +15,7 @@
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
+#include <linux/workqueue.h>
 #include "internal.h"
 #include "vfs.h"
 
@@ -337,12 +338,38 @@ static int cachefiles_probe_file(struct file *file)
 	       cachefiles_probe_compare(file, start + 3);
 }
 
+struct cachefiles_probe {
+	struct work_struct	work;
+	struct cachefiles_cache	*cache;
+	int			error;
+};
+
+static void cachefiles_probe_work(struct work_struct *work)
+{
+	struct cachefiles_probe *probe = container_of(work, struct cachefiles_probe, work);
+	struct cachefiles_cache *cache = probe->cache;
+	struct file *file;
+
+	file = cachefiles_namei_tmpfile(cache, cache->store);
+	if (IS_ERR(file)) {
+		probe->error = PTR_ERR(file);
+		return;
+	}
+	probe->error = cachefiles_xattr_probe(cache, file);
+	if (!probe->error) {
+		with_cache_creds(cache)
+			probe->error = cachefiles_probe_file(file);
+	}
+	cachefiles_namei_release(cache, file, false);
+}
+
 /**
  * cachefiles_presence_check - Can a file system tell what is present?
  * @cache: The cache that is being bound; its store is open.
  *
  * This is tried out with a file that has no name, and gone afterwards.  If there
- * is no space for it, the file system is given the benefit of the doubt.
+ * is no space for it, the file system is given the benefit of the doubt.  A worker
+ * does it, since the file is larger than the caller may be allowed to make one.
  *
  * Context: process, may sleep for the backing file system.
  * Return: 0; -EOPNOTSUPP, after saying so in the log, if the file system is not fit
@@ -350,22 +377,14 @@ static int cachefiles_probe_file(struct file *file)
  */
 int cachefiles_presence_check(struct cachefiles_cache *cache)
 {
-	struct file *file;
-	int ret = 0;
+	struct cachefiles_probe probe = { .cache = cache };
 
-	file = cachefiles_namei_tmpfile(cache, cache->store);
-	if (IS_ERR(file)) {
-		ret = PTR_ERR(file);
-	} else {
-		ret = cachefiles_xattr_probe(cache, file);
-		if (!ret) {
-			with_cache_creds(cache)
-				ret = cachefiles_probe_file(file);
-		}
-		cachefiles_namei_release(cache, file, false);
-	}
+	INIT_WORK_ONSTACK(&probe.work, cachefiles_probe_work);
+	queue_work(cachefiles_wq, &probe.work);
+	flush_work(&probe.work);
+	destroy_work_on_stack(&probe.work);
 
-	switch (ret) {
+	switch (probe.error) {
 	case -EOPNOTSUPP:
 	case -EINVAL:
 		pr_err("%s is on %s, which can't tell exactly what a file holds: not bound\n",
@@ -376,6 +395,6 @@ int cachefiles_presence_check(struct cachefiles_cache *cache)
 	case -EDQUOT:
 		return 0;
 	default:
-		return ret;
+		return probe.error;
 	}
 }
