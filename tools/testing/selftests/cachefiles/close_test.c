@@ -102,7 +102,7 @@ TEST_F(ondemand, duplicate_keeps_it_open)
 }
 
 /* The same volume and file again, with the old CLOSE still unread. */
-TEST_F(ondemand, remount_does_not_wait)
+TEST_F(ondemand, d35_remount_does_not_wait)
 {
 	struct cf_msg first, m;
 	struct cf_env *e = &self->e;

@@ -23,7 +23,7 @@ static int ask_many(void *arg)
 		pause();
 }
 
-TEST_F(ondemand, busy_and_quiet)
+TEST_F(ondemand, d28_busy_and_quiet)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader busy, quiet, r;
@@ -76,7 +76,7 @@ TEST_F(ondemand, busy_and_quiet)
 }
 
 /* OPENs come through between the READs of another object. */
-TEST_F(ondemand, open_passes_busy)
+TEST_F(ondemand, d28_open_passes_busy)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader busy, r;
@@ -105,7 +105,7 @@ TEST_F(ondemand, open_passes_busy)
 }
 
 /* Hundreds of unanswered OPENs don't keep one more from being served. */
-TEST_F_TIMEOUT(ondemand, unanswered_opens, 60)
+TEST_F_TIMEOUT(ondemand, d31_unanswered_opens, 60)
 {
 	enum { NR = 400 };
 	struct cf_env *e = &self->e;

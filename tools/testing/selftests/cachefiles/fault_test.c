@@ -64,7 +64,7 @@ static void read_badly(struct __test_metadata *_metadata, int dev, unsigned int 
 	munmap(c.page, 4096);
 }
 
-TEST_F(ondemand, every_kind)
+TEST_F(ondemand, d25_every_kind)
 {
 	struct cf_env *e = &self->e;
 	unsigned int len = 32 + strlen(e->volume) + 1 + strlen("file");
@@ -106,7 +106,7 @@ TEST_F(ondemand, every_kind)
 }
 
 /* Failed deliveries of a reopen are as harmless. */
-TEST_F(ondemand, reopen)
+TEST_F(ondemand, d25_reopen)
 {
 	struct cf_env *e = &self->e;
 	unsigned int len = 32 + strlen(e->volume) + 1 + strlen("file");
@@ -131,7 +131,7 @@ TEST_F(ondemand, reopen)
 	EXPECT_EQ(-1, res.bad);
 }
 
-TEST_F(ondemand, descriptor_table_full)
+TEST_F(ondemand, d25_descriptor_table_full)
 {
 	struct cf_env *e = &self->e;
 	struct rlimit old, full;
@@ -164,7 +164,7 @@ TEST_F(ondemand, descriptor_table_full)
 }
 
 /* READs need no descriptor: they come through with the table full. */
-TEST_F(ondemand, reads_with_table_full)
+TEST_F(ondemand, d25_reads_with_table_full)
 {
 	struct cf_env *e = &self->e;
 	struct rlimit old, full;
@@ -191,7 +191,7 @@ TEST_F(ondemand, reads_with_table_full)
 }
 
 /* A buffer that goes away in the middle of the copy. */
-TEST_F(ondemand, buffer_vanishes)
+TEST_F(ondemand, d25_buffer_vanishes)
 {
 	struct cf_env *e = &self->e;
 	int fds = count_fds(), fd;

@@ -26,7 +26,7 @@ static void thaw(int fd)
 }
 
 /* The only holder of the device is killed: it can be reaped, frozen or not. */
-TEST_F(device, daemon_is_reaped)
+TEST_F(device, d36_daemon_is_reaped)
 {
 	struct cf_env *e = &self->e;
 	struct cf_server s;
@@ -68,7 +68,7 @@ TEST_F(device, daemon_is_reaped)
 }
 
 /* A reader whose data can't be written is killed, and the rest is served later. */
-TEST_F(device, reader_is_killed)
+TEST_F(device, d39_reader_is_killed)
 {
 	struct cf_env *e = &self->e;
 	struct cf_server s;

@@ -111,7 +111,7 @@ TEST_F(ondemand, matrix)
 }
 
 /* Ids and object ids are not used again while anybody could mean the old one. */
-TEST_F(ondemand, never_twice)
+TEST_F(ondemand, d24_never_twice)
 {
 	struct cf_env *e = &self->e;
 	__u32 objects[60], ids[60];

@@ -25,7 +25,7 @@ static void read_and_serve(struct __test_metadata *_metadata, struct cf_env *e,
 	EXPECT_EQ(-1, res.bad);
 }
 
-TEST_F(ondemand, open_queued)
+TEST_F(ondemand, d34_open_queued)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r;
@@ -39,7 +39,7 @@ TEST_F(ondemand, open_queued)
 	EXPECT_LE(0, open_object(e, &r, "file", MB, &m));
 }
 
-TEST_F(ondemand, open_sent)
+TEST_F(ondemand, d34_open_sent)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg m, c;
@@ -61,7 +61,7 @@ TEST_F(ondemand, open_sent)
 	read_and_serve(_metadata, e, fd, 0);
 }
 
-TEST_F(ondemand, read_queued)
+TEST_F(ondemand, d33_read_queued)
 {
 	struct cf_env *e = &self->e;
 	long long end;
@@ -82,7 +82,7 @@ TEST_F(ondemand, read_queued)
 	read_and_serve(_metadata, e, fd, 8192);
 }
 
-TEST_F(ondemand, read_sent)
+TEST_F(ondemand, d33_read_sent)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r, r2;
@@ -190,28 +190,28 @@ static void kill_in_copy(struct __test_metadata *_metadata, struct cf_env *e,
 	read_and_serve(_metadata, e, fd, 8192);
 }
 
-TEST_F(ondemand, open_copying)
+TEST_F(ondemand, d34_open_copying)
 {
 	kill_in_copy(_metadata, &self->e, true, false);
 }
 
-TEST_F(ondemand, open_copying_faults)
+TEST_F(ondemand, d34_open_copying_faults)
 {
 	kill_in_copy(_metadata, &self->e, true, true);
 }
 
-TEST_F(ondemand, read_copying)
+TEST_F(ondemand, d33_read_copying)
 {
 	kill_in_copy(_metadata, &self->e, false, false);
 }
 
-TEST_F(ondemand, read_copying_faults)
+TEST_F(ondemand, d33_read_copying_faults)
 {
 	kill_in_copy(_metadata, &self->e, false, true);
 }
 
 /* Killed while its object has no descriptor and is being reopened. */
-TEST_F(ondemand, reopening)
+TEST_F(ondemand, d33_reopening)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r;

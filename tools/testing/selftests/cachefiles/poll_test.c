@@ -17,7 +17,7 @@ static int agree(struct cf_env *e, struct cf_msg *m)
 	return (events == POLLIN) == (ret > 0) ? ret > 0 : -EPROTO;
 }
 
-TEST_F(device, before_bind)
+TEST_F(device, d30_before_bind)
 {
 	struct cf_msg m;
 
@@ -26,7 +26,7 @@ TEST_F(device, before_bind)
 	EXPECT_EQ(0, agree(&self->e, &m));
 }
 
-TEST_F(cache, nonblocking_and_blocking_are_alike)
+TEST_F(cache, d30_nonblocking_and_blocking_are_alike)
 {
 	struct cf_msg m;
 
@@ -36,7 +36,7 @@ TEST_F(cache, nonblocking_and_blocking_are_alike)
 	EXPECT_EQ(0, cf_poll(self->e.dev, POLLIN | POLLOUT, 0));
 }
 
-TEST_F(ondemand, follows_the_queue)
+TEST_F(ondemand, d29_follows_the_queue)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r[3];
@@ -157,7 +157,7 @@ TEST_F(ondemand, wakes_sleepers)
 }
 
 /* A READ whose descriptor is closed under it makes the device readable again. */
-TEST_F(ondemand, wakes_on_requeue)
+TEST_F(ondemand, d21_wakes_on_requeue)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -186,7 +186,7 @@ TEST_F(ondemand, wakes_on_requeue)
 }
 
 /* A cache whose disk fails is dead: everybody learns it at once. */
-TEST_F(device, dead)
+TEST_F(device, d30_dead)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r[3];

@@ -61,7 +61,7 @@ static void refuse(struct __test_metadata *_metadata, struct cf_env *e, struct c
 	}
 }
 
-TEST_F(ondemand, closed_while_idle)
+TEST_F(ondemand, d22_closed_while_idle)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg o, n, m;
@@ -88,7 +88,7 @@ TEST_F(ondemand, closed_while_idle)
 	finish(_metadata, &r, 0);
 }
 
-TEST_F(ondemand, closed_with_read_queued)
+TEST_F(ondemand, d22_closed_with_read_queued)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg o, n, m;
@@ -107,7 +107,7 @@ TEST_F(ondemand, closed_with_read_queued)
 	finish(_metadata, &r, 0);
 }
 
-TEST_F(ondemand, closed_with_read_sent)
+TEST_F(ondemand, d22_closed_with_read_sent)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg o, n, m, again;
@@ -136,7 +136,7 @@ TEST_F(ondemand, closed_with_read_sent)
 }
 
 /* Several READs, some sent and some not: none is lost, their order is kept. */
-TEST_F(ondemand, closed_with_many_reads)
+TEST_F(ondemand, d22_closed_with_many_reads)
 {
 	enum { NR = 12 };
 	struct cf_env *e = &self->e;
@@ -168,7 +168,7 @@ TEST_F(ondemand, closed_with_many_reads)
 	EXPECT_EQ(1, cf_idle(e->dev));
 }
 
-TEST_F(ondemand, closed_in_copy_of_read)
+TEST_F(ondemand, d22_closed_in_copy_of_read)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg o, n, m;
@@ -197,7 +197,7 @@ TEST_F(ondemand, closed_in_copy_of_read)
 }
 
 /* The reopen is under way for another READ when the copy ends. */
-TEST_F(ondemand, reopening_in_copy_of_read)
+TEST_F(ondemand, d29_reopening_in_copy_of_read)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r[2];
@@ -229,7 +229,7 @@ TEST_F(ondemand, reopening_in_copy_of_read)
 }
 
 /* Closed again before the reopen is answered. */
-TEST_F(ondemand, closed_while_reopening)
+TEST_F(ondemand, d21_closed_while_reopening)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg o, n, m;
@@ -261,7 +261,7 @@ TEST_F(ondemand, closed_while_reopening)
 }
 
 /* A refused reopen fails the READs that wait for it, with the daemon's errno. */
-TEST_F(ondemand, reopen_refused)
+TEST_F(ondemand, d21_reopen_refused)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg o, n, m;
@@ -336,7 +336,7 @@ TEST_F(ondemand, reopen_with_other_size)
 }
 
 /* A daemon that drops every descriptor it gets makes no progress, nor a storm. */
-TEST_F(ondemand, closed_again_and_again)
+TEST_F(ondemand, d21_closed_again_and_again)
 {
 	struct cf_env *e = &self->e;
 	struct cf_msg o, n, m;

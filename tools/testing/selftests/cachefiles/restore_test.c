@@ -169,7 +169,7 @@ static void steal_end(struct thief *t)
 	waitpid(t->pid, NULL, 0);
 }
 
-TEST_F(rules, own_messages_stay)
+TEST_F(rules, d27_own_messages_stay)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -219,7 +219,7 @@ TEST_F(rules, without_it_nothing_moves)
 }
 
 /* The descriptor of an unanswered OPEN survives: the OPEN is delivered anew. */
-TEST_F(rules, open_with_surviving_fd)
+TEST_F(rules, d26_open_with_surviving_fd)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -254,7 +254,7 @@ TEST_F(rules, open_with_surviving_fd)
 }
 
 /* The descriptor of an open object survives: READs come again through it. */
-TEST_F(rules, read_with_surviving_fd)
+TEST_F(rules, d27_read_with_surviving_fd)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -375,7 +375,7 @@ TEST_F(rules, during_a_copy)
 }
 
 /* A daemon that dies after the unmount, with CLOSE unread or just read. */
-TEST_F(rules, close_is_not_repeated)
+TEST_F(rules, d27_close_is_not_repeated)
 {
 	struct cf_env *e = &self->e;
 	struct thief t = { 0 };

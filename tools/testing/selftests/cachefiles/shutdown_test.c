@@ -81,7 +81,7 @@ TEST_F(ondemand, everything_outstanding)
 }
 
 /* The object's descriptor stays open, here, and in nobody's way. */
-TEST_F(ondemand, new_cache_at_once)
+TEST_F(ondemand, d37_new_cache_at_once)
 {
 	struct cf_env *e = &self->e;
 	struct outstanding o;

@@ -69,7 +69,7 @@ TEST_F(ondemand, readers_killed_while_reopening)
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 
-TEST_F(ondemand, lookup_killed)
+TEST_F(ondemand, d34_lookup_killed)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r[READERS];
@@ -170,22 +170,22 @@ static void mount_killed(struct __test_metadata *_metadata, struct cf_env *e,
 	rmdir(a.where);
 }
 
-TEST_F(ondemand, mount_killed_open_queued)
+TEST_F(ondemand, d34_mount_killed_open_queued)
 {
 	mount_killed(_metadata, &self->e, false, false);
 }
 
-TEST_F(ondemand, mount_killed_open_sent)
+TEST_F(ondemand, d34_mount_killed_open_sent)
 {
 	mount_killed(_metadata, &self->e, false, true);
 }
 
-TEST_F(ondemand, mount_killed_read_queued)
+TEST_F(ondemand, d34_mount_killed_read_queued)
 {
 	mount_killed(_metadata, &self->e, true, false);
 }
 
-TEST_F(ondemand, mount_killed_read_sent)
+TEST_F(ondemand, d34_mount_killed_read_sent)
 {
 	mount_killed(_metadata, &self->e, true, true);
 }
@@ -197,7 +197,7 @@ static int daemon_that_mounts(void *arg)
 	return 0;
 }
 
-TEST_F(ondemand, mounting_daemon_killed)
+TEST_F(ondemand, d34_mounting_daemon_killed)
 {
 	struct cf_env *e = &self->e;
 	struct mount_args a;
