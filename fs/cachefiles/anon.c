@@ -13,6 +13,7 @@
 #include <linux/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include "delay.h"
 #include "ondemand.h"
 
 /* How many pages of the daemon are written at once. */
@@ -72,6 +73,7 @@ static int cachefiles_anon_enter(struct cachefiles_anon *anon, struct cachefiles
 			list_add(&fill->link, &od->fills);
 	}
 	*file = cachefiles_object_get_file(*object);
+	cachefiles_delay(CACHEFILES_DELAY_ENTERED);
 	if (!*file) {
 		cachefiles_anon_end_fill(od, fill);
 		cachefiles_object_put(*object);
@@ -216,6 +218,7 @@ static ssize_t cachefiles_chunk_write(struct cachefiles_anon *anon,
 	if (ret)
 		return ret;
 	ret = cachefiles_io_write(object, file, pos, &iter);
+	cachefiles_delay(CACHEFILES_DELAY_WRITTEN);
 	cachefiles_anon_leave(anon, &fill, object, file);
 	return ret;
 }
@@ -338,6 +341,7 @@ static int cachefiles_anon_release(struct inode *inode, struct file *filp)
 	struct cachefiles_ondemand *od = anon->od;
 	LIST_HEAD(done);
 
+	cachefiles_delay(CACHEFILES_DELAY_RELEASE);
 	scoped_guard(spinlock, &od->queue->lock) {
 		if (od->anon == anon) {
 			od->anon = NULL;

@@ -8,6 +8,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
+#include "delay.h"
 #include "internal.h"
 #include "ondemand.h"
 
@@ -385,6 +386,7 @@ static void cachefiles_cache_teardown(struct work_struct *work)
 {
 	struct cachefiles_cache *cache = container_of(work, struct cachefiles_cache, teardown);
 
+	cachefiles_delay(CACHEFILES_DELAY_TEARDOWN);
 	/* In this order new volumes, new objects and then the objects come to an end. */
 	fscache_withdraw_cache(cache->fscache);
 	cachefiles_volume_stop_all(cache);

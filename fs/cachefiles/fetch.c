@@ -13,6 +13,7 @@
 #include <linux/cachefiles.h>
 #include <linux/file.h>
 #include <linux/pid.h>
+#include "delay.h"
 #include "ondemand.h"
 
 /* What has become of an io, beside being on its way (0) or failing (< 0). */
@@ -136,6 +137,7 @@ static int cachefiles_fetch(struct cachefiles_io *io, const struct cachefiles_lo
 	if (ret)
 		return ret;
 
+	cachefiles_delay(CACHEFILES_DELAY_ENQUEUE);
 	guard(spinlock)(&queue->lock);
 	ret = cachefiles_fetch_queue_locked(io, look, cut);
 	if (ret || io->req.state == CACHEFILES_REQ_FOLLOWING)
@@ -238,9 +240,11 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	ret = min3(data, hole, (loff_t)0);
 	if (!ret && hole > io->pos) {
 		ret = cachefiles_io_cut(io, hole, todo);
+		cachefiles_delay(CACHEFILES_DELAY_FOUND);
 		if (!ret && cachefiles_fetch_is_being_filled(io))
 			ret = CACHEFILES_LOOK_FETCH;
 		if (!ret) {
+			cachefiles_delay(CACHEFILES_DELAY_START);
 			cachefiles_io_start(io, file);
 			return 0;
 		}
@@ -268,6 +272,7 @@ static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *to
 
 	do {
 		look.tries++;
+		cachefiles_delay(CACHEFILES_DELAY_ADMIT);
 		ret = cachefiles_fetch_admit(io, &look);
 		if (!ret)
 			ret = cachefiles_fetch_look(io, &look, todo);
@@ -297,6 +302,7 @@ static void cachefiles_fetch_run(struct cachefiles_io *io)
  */
 void cachefiles_fetch_work(struct work_struct *work)
 {
+	cachefiles_delay(CACHEFILES_DELAY_FETCH_WORK);
 	cachefiles_fetch_run(container_of(work, struct cachefiles_io, work));
 }
 

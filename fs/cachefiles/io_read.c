@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/uio.h>
+#include "delay.h"
 #include "internal.h"
 #include "vfs.h"
 
@@ -167,6 +168,7 @@ static ssize_t cachefiles_read_submit(struct cachefiles_read *read, struct iov_i
 		full = !READ_ONCE(object->distrusted) &&
 		       cachefiles_presence_is_full(file, pos, pos + read->len);
 	memalloc_nofs_restore(nofs);
+	cachefiles_delay(CACHEFILES_DELAY_LOOKED);
 	return full ? cachefiles_io_read(file, &read->iocb, iter) : -ENODATA;
 }
 

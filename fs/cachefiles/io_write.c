@@ -12,6 +12,7 @@
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
+#include "delay.h"
 #include "internal.h"
 #include "vfs.h"
 
@@ -95,6 +96,7 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
 	if (ret < (ssize_t)len) {
 		ssize_t kept = ret < 0 ? 0 : round_down(ret, CACHEFILES_GRANULE);
 
+		cachefiles_delay(CACHEFILES_DELAY_WRITE_FAILED);
 		cachefiles_io_wait_for_reads();
 		cachefiles_presence_forget(object, file, pos + kept, pos + len);
 		if (kept || ret >= 0)
@@ -168,6 +170,7 @@ static void cachefiles_write_fail(struct cachefiles_write *write)
 
 static void cachefiles_write_fail_work(struct work_struct *work)
 {
+	cachefiles_delay(CACHEFILES_DELAY_WRITE_WORK);
 	cachefiles_write_fail(container_of(work, struct cachefiles_write, work));
 }
 

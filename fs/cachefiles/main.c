@@ -4,6 +4,7 @@
  */
 #include <linux/module.h>
 #include <linux/sysctl.h>
+#include "delay.h"
 #include "internal.h"
 #include "ondemand.h"
 #include "vfs.h"
@@ -57,6 +58,7 @@ static int __init cachefiles_init(void)
 	ret = cachefiles_device_init();
 	if (ret)
 		goto sysctl_exit;
+	cachefiles_delay_init();
 	return 0;
 
 sysctl_exit:
@@ -75,6 +77,7 @@ module_init(cachefiles_init);
 
 static void __exit cachefiles_exit(void)
 {
+	cachefiles_delay_exit();
 	cachefiles_device_exit();
 	unregister_sysctl_table(cachefiles_sysctl_header);
 	cachefiles_cache_exit();

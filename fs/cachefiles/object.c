@@ -6,6 +6,7 @@
 #include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <trace/events/fscache.h>
+#include "delay.h"
 #include "internal.h"
 #include "ondemand.h"
 #include "vfs.h"
@@ -287,6 +288,7 @@ static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
 	struct cachefiles_object *object;
 	int ret = 0;
 
+	cachefiles_delay(CACHEFILES_DELAY_LOOKUP);
 	object = cachefiles_object_new(cookie);
 	if (object == ERR_PTR(-ENOMEM))
 		goto missed;
@@ -296,6 +298,7 @@ static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
 	cookie->cache_priv = object;
 	scoped_guard(spinlock, &cache->lists_lock)
 		list_add_tail(&object->link, &cache->objects);
+	cachefiles_delay(CACHEFILES_DELAY_PUBLISHED);
 
 	if (object->od)
 		cachefiles_ondemand_want(object);
@@ -348,6 +351,7 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 	bool retired = test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags) || object->distrusted;
 	struct file *file;
 
+	cachefiles_delay(CACHEFILES_DELAY_WITHDRAW);
 	scoped_guard(spinlock, &cache->lists_lock)
 		list_del_init(&object->link);
 	cachefiles_ondemand_drop(object);
@@ -402,6 +406,7 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 	if (i_size_read(file_inode(file)) <= whole)
 		return;
 	cachefiles_presence_begin_cut(object);
+	cachefiles_delay(CACHEFILES_DELAY_CUT_BEGUN);
 	with_cache_creds(cachefiles_object_cache(object)) {
 		ret = cachefiles_vfs_truncate(file, whole);
 		if (!ret && whole != size)
@@ -409,6 +414,7 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 	}
 	if (ret)
 		cachefiles_presence_distrust(object, file, "truncate", ret);
+	cachefiles_delay(CACHEFILES_DELAY_CUT_DONE);
 	cachefiles_presence_end_cut(object);
 }
 

@@ -8,6 +8,7 @@
 #include <linux/cachefiles.h>
 #include <linux/poll.h>
 #include <linux/slab.h>
+#include "delay.h"
 #include "ondemand.h"
 #include "trace.h"
 
@@ -229,6 +230,7 @@ void cachefiles_ondemand_drop(struct cachefiles_object *object)
 	}
 	cachefiles_req_run_done(&done);
 
+	cachefiles_delay(CACHEFILES_DELAY_DROP);
 	if (cancel_delayed_work(&od->reaper))
 		cachefiles_ondemand_put(od);
 	mutex_lock(&od->attach);
@@ -264,6 +266,7 @@ void cachefiles_ondemand_shutdown(struct cachefiles_cache *cache)
 
 	if (!queue)
 		return;
+	cachefiles_delay(CACHEFILES_DELAY_SHUTDOWN);
 	scoped_guard(spinlock, &queue->lock) {
 		queue->dead = true;
 		list_for_each_entry(od, &queue->all, all_link)

@@ -16,6 +16,7 @@
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
+#include "delay.h"
 #include "internal.h"
 #include "vfs.h"
 
@@ -240,6 +241,7 @@ void cachefiles_presence_forget(struct cachefiles_object *object, struct file *f
 
 	nofs = memalloc_nofs_save();
 	cachefiles_presence_begin_cut(object);
+	cachefiles_delay(CACHEFILES_DELAY_CUT_BEGUN);
 	with_cache_creds(cache) {
 		if (cachefiles_vfs_llseek(file, pos, SEEK_DATA) != -ENXIO)
 			ret = cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE |
@@ -247,6 +249,7 @@ void cachefiles_presence_forget(struct cachefiles_object *object, struct file *f
 	}
 	if (ret)
 		cachefiles_presence_distrust(object, file, "punch hole", ret);
+	cachefiles_delay(CACHEFILES_DELAY_CUT_DONE);
 	cachefiles_presence_end_cut(object);
 	memalloc_nofs_restore(nofs);
 }

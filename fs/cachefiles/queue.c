@@ -13,6 +13,7 @@
 #include <linux/pid.h>
 #include <linux/poll.h>
 #include <linux/uaccess.h>
+#include "delay.h"
 #include "ondemand.h"
 
 /* A message on its way: all but the keys of an OPEN. */
@@ -189,6 +190,7 @@ static int cachefiles_queue_arm_open(struct cachefiles_ondemand *od)
 
 	spin_unlock(&queue->lock);
 	ret = cachefiles_queue_new_id(queue, &od->open, &id, GFP_KERNEL);
+	cachefiles_delay(CACHEFILES_DELAY_ARM_OPEN);
 	spin_lock(&queue->lock);
 	if (ret)
 		return ret;
@@ -336,6 +338,7 @@ static int cachefiles_deliver_open(struct cachefiles_ondemand *od,
 	}
 	*delivered = cachefiles_queue_commit(od, msg, anon, ret);
 	if (*delivered) {
+		cachefiles_delay(CACHEFILES_DELAY_PUBLISH);
 		/* Last, so that nobody meets a descriptor that is not finished. */
 		fd_install(fd, file);
 		return 0;
@@ -353,6 +356,7 @@ static int cachefiles_deliver(struct cachefiles_ondemand *od, struct cachefiles_
 {
 	int ret;
 
+	cachefiles_delay(CACHEFILES_DELAY_PICKED);
 	if (msg->hdr.opcode == CACHEFILES_OP_OPEN) {
 		ret = cachefiles_deliver_open(od, msg, buffer, delivered);
 	} else {

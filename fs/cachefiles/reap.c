@@ -11,6 +11,7 @@
 #include <linux/cachefiles.h>
 #include <linux/pid.h>
 #include <linux/sched/signal.h>
+#include "delay.h"
 #include "ondemand.h"
 
 /**
@@ -80,6 +81,7 @@ void cachefiles_reap_work(struct work_struct *work)
 		container_of(to_delayed_work(work), struct cachefiles_ondemand, reaper);
 	LIST_HEAD(done);
 
+	cachefiles_delay(CACHEFILES_DELAY_REAP_WORK);
 	scoped_guard(spinlock, &od->queue->lock) {
 		cachefiles_reap_list_locked(&od->queued, &done);
 		cachefiles_reap_list_locked(&od->sent, &done);

@@ -11,6 +11,7 @@
 #include <linux/kstrtox.h>
 #include <linux/sched/signal.h>
 #include <linux/string.h>
+#include "delay.h"
 #include "ondemand.h"
 
 /* What a copen says.  @invalid: the error to be told to its writer, or 0. */
@@ -143,8 +144,10 @@ static int cachefiles_copen_attach(struct cachefiles_ondemand *od,
 		if (od->open.state != CACHEFILES_REQ_ATTACHING)
 			return -EIO;
 	}
+	cachefiles_delay(CACHEFILES_DELAY_ATTACH);
 	if (!od->attached)
 		ret = cachefiles_object_attach(object, size);
+	cachefiles_delay(CACHEFILES_DELAY_SETTLE);
 	return cachefiles_copen_settle(od, size, ret, done);
 }
 

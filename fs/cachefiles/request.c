@@ -6,6 +6,7 @@
  */
 #include <linux/cachefiles.h>
 #include <linux/pid.h>
+#include "delay.h"
 #include "ondemand.h"
 #include "trace.h"
 
@@ -154,6 +155,7 @@ void cachefiles_req_run_done(struct list_head *done)
 	might_sleep();
 	while ((req = list_first_entry_or_null(done, struct cachefiles_req, link))) {
 		list_del_init(&req->link);
+		cachefiles_delay(CACHEFILES_DELAY_DONE);
 		cachefiles_fetch_continue(cachefiles_req_io(req));
 	}
 }

@@ -5,6 +5,7 @@
 #include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <trace/events/fscache.h>
+#include "delay.h"
 #include "internal.h"
 
 /* Stale directories are expected once; more than a few mean that something fights us. */
@@ -103,6 +104,7 @@ void cachefiles_volume_acquire(struct fscache_volume *vcookie)
 		goto free_name;
 	}
 
+	cachefiles_delay(CACHEFILES_DELAY_VOLUME_ACQUIRE);
 	scoped_guard(spinlock, &cache->lists_lock)
 		list_add_tail(&volume->link, &cache->volumes);
 
@@ -124,6 +126,7 @@ static void cachefiles_volume_end(struct cachefiles_volume *volume)
 	struct cachefiles_cache *cache = volume->cache;
 	unsigned int i;
 
+	cachefiles_delay(CACHEFILES_DELAY_VOLUME_END);
 	if (test_bit(FSCACHE_VOLUME_INVALIDATE, &volume->vcookie->flags))
 		cachefiles_xattr_remove_volume(volume);
 	else

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Delay points of the module: stop a task of the kernel at a place with a name, and let
+ * it go on. fs/cachefiles/delay.h lists the places.
+ */
+#ifndef CF_DELAY_H
+#define CF_DELAY_H
+
+/* 0, or a negative errno where there are none (CONFIG_CACHEFILES_DEBUG). */
+int cf_delay_init(void);
+
+/*
+ * Set a trap for the next task that comes to @point, or the one after @skip others: a
+ * descriptor, or a negative errno. Closing it lets the task go.
+ */
+int cf_delay_arm(const char *point, unsigned int skip);
+/* Wait until somebody is in it: the thread's id, -ETIMEDOUT, or -ESRCH if it has gone. */
+int cf_delay_caught(int trap, int ms);
+/* Let it go on, and remove the trap: 0, or -ESRCH if there was nobody any more. */
+int cf_delay_go(int trap);
+
+#endif /* CF_DELAY_H */
