@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# setup.sh [build] [vm] [check] [bench] [debug]
+# setup.sh [build] [vm] [check] [bench] [debug] [6.1]
 #
 # Brings a Debian 12 machine, as root, to where the named things work; without an
-# argument everything but debug. Packages are installed by apt. Some are servers that
+# argument everything but debug and 6.1, which is the older stock kernel. Packages are installed by apt. Some are servers that
 # tests run in a virtual machine; those that are new here are neither started nor enabled.
 # The stock kernel and its headers are unpacked into the cache folder, the host's own
 # kernel stays what it is. What is there already is skipped, so this may run as often as
@@ -22,6 +22,7 @@ declare -A packages=(
 	[check]="sparse coccinelle shellcheck perl python3 python3-sphinx git"
 	[bench]="libfuse3-dev fuse3 pkg-config python3"
 	[debug]="flex bison libelf-dev libssl-dev bc cpio rsync"
+	[6.1]="gcc gcc-12 libc6-dev make kmod xz-utils"
 )
 
 updated=
@@ -103,27 +104,42 @@ fetch() {
 	echo "$cache/debs/${file#./}"
 }
 
-# The newest release of the series that the package lists know.
+# newest_release SERIES: the newest that the package lists know
 newest_release() {
-	apt-cache pkgnames "linux-image-$series" |
-		sed -nE "s/^linux-image-($series\.[0-9]+\+deb12-amd64)-unsigned\$/\1/p" | sort -V | tail -1
+	apt-cache pkgnames "linux-image-$1" |
+		sed -nE "s/^linux-image-($1\.[0-9]+(\+deb12|-[0-9]+)-amd64)-unsigned\$/\1/p" |
+		sort -V | tail -1
 }
 
-stock_kernel() {
-	local release common dir tmp at package file
+# unpack_kernel IMAGE MAGIC COMMAND...: the uncompressed kernel inside a boot image, on
+# standard output. It starts in a virtual machine without unpacking itself, which costs
+# an emulated processor seconds.
+unpack_kernel() {
+	local at
 
-	[ ! -e "$cache/kernels/stock" ] || return 0
+	at=$(LC_ALL=C grep -abom1 "$2" "$1" | head -1 | cut -d: -f1) || :
+	[ -n "$at" ] || return 0
+	tail -c +$((at + 1)) "$1" | "${@:3}" 2>/dev/null || :
+}
+
+# stock_kernel SERIES NAME: into the cache folder, with a link NAME to it
+stock_kernel() {
+	local release common kbuild dir tmp package file
+
+	[ ! -e "$cache/kernels/$2" ] || return 0
 	apt_update
-	release=$(newest_release)
-	[ -n "$release" ] || die "no linux-image-$series*-amd64-unsigned in the package lists"
+	release=$(newest_release "$1")
+	[ -n "$release" ] || die "no linux-image-$1*-amd64-unsigned in the package lists"
 	common=${release%-amd64}
+	kbuild=linux-kbuild-$common
+	[ "$1" != 6.1 ] || kbuild=linux-kbuild-$1
 
 	dir=$cache/kernels/stock-$release
 	tmp=$dir.new.$$
 	rm -rf "$tmp"
 	mkdir -p "$tmp"
 	for package in "linux-image-$release-unsigned" "linux-headers-$release" \
-		"linux-headers-$common-common" "linux-kbuild-$common"; do
+		"linux-headers-$common-common" "$kbuild"; do
 		file=$(fetch "$package")
 		say "unpacking ${file##*/}"
 		dpkg-deb -x "$file" "$tmp"
@@ -136,15 +152,14 @@ stock_kernel() {
 	say "indexing the modules of $release"
 	depmod -b "$tmp" "$release"
 
-	# The uncompressed kernel inside the image starts in a virtual machine without
-	# unpacking itself, which costs an emulated processor seconds.
-	at=$(LC_ALL=C grep -abom1 $'\x28\xb5\x2f\xfd' "$tmp/boot/vmlinuz-$release" | head -1 | cut -d: -f1)
-	tail -c +$((at + 1)) "$tmp/boot/vmlinuz-$release" | zstd -dcq >"$tmp/vmlinux" 2>/dev/null || :
+	file=$tmp/boot/vmlinuz-$release
+	unpack_kernel "$file" $'\x28\xb5\x2f\xfd' zstd -dcq >"$tmp/vmlinux"
+	[ -s "$tmp/vmlinux" ] || unpack_kernel "$file" $'\xfd7zXZ' xz -dcq --single-stream >"$tmp/vmlinux"
 	readelf -n "$tmp/vmlinux" 2>/dev/null | grep -q Xen || rm -f "$tmp/vmlinux"
 
 	rm -rf "$dir"
 	mv "$tmp" "$dir"
-	ln -sfn "${dir##*/}" "$cache/kernels/stock"
+	ln -sfn "${dir##*/}" "$cache/kernels/$2"
 	rm -rf "$cache/debs"
 	say "stock kernel $release is in $dir"
 }
@@ -211,11 +226,12 @@ kernel_source() {
 [ $# -gt 0 ] || set -- build vm check bench
 mkdir -p "$cache"
 for what in "$@"; do
-	[ -n "${packages[$what]:-}" ] || die "usage: setup.sh [build] [vm] [check] [bench] [debug]"
+	[ -n "${packages[$what]:-}" ] || die "usage: setup.sh [build] [vm] [check] [bench] [debug] [6.1]"
 	# shellcheck disable=SC2086 # a list
 	apt_install ${packages[$what]}
 	case $what in
-	build | vm) stock_kernel ;;
+	build | vm) stock_kernel "$series" stock ;;
+	6.1) stock_kernel 6.1 stock-6.1 ;;
 	check) kernel_tools ;;
 	debug) kernel_source ;;
 	esac
