@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# mutants.sh [--list | --show ID | --check]
+#
+# Do the tests notice a defect? Plants one at a time in a copy of the sources, builds the
+# modules, and runs the tests in a virtual machine until the first of them fails. A mutant
+# is caught if a test fails or does not end, if the kernel reports something, or if the
+# machine dies; else it has survived. Two kinds:
+#
+#	historical	known defects of other implementations, written down in
+#			scripts/mutants/historical; all of them have to be caught
+#	systematic	made by rules from fs/, a sample of all that are possible; 85 %
+#			have to be caught, but for those that change nothing, which
+#			scripts/mutants/equivalent lists
+#
+# Before the first one the tests have to pass without any. Results are added to
+# build/mutants/results.jsonl, survivors are shown at the end.
+#
+#	--list		the mutants, and no more
+#	--show ID	one of them as a patch; any that a rule can make
+#	--check		can all be planted?
+#
+#	ONLY=GLOB	only those whose id matches; if none of the sample does, all that
+#			the rules can make
+#	HISTORICAL=y	only the historical ones
+#	SAMPLE=N	so many systematic ones
+#	SEED=N		another sample (default 1)
+#	KERNEL=NAME	stock or debug; by default what the mutant says. Those that only a
+#			sanitizer notices are skipped if there is no debug kernel
+#	RESUME=y	go on: what is decided stays, unless its code has changed;
+#			RESUME=tests: or the tests have
+#	JOBS=N		so many machines at a time (default 1)
+#	ALL=y		all tests on the debug kernel, too, not only the likely ones
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+case ${1:-} in
+--help)
+	sed -n '4,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'
+	exit
+	;;
+--list | --show | --check | '') ;;
+*) die "unknown argument $1; see --help" ;;
+esac
+[ $# -gt 0 ] || "$top/scripts/setup.sh" build vm check
+CACHE=$cache PYTHONDONTWRITEBYTECODE=1 exec python3 "$top/scripts/mutants/main.py" "$@"

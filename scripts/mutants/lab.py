@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where mutants are built and tried: a copy of the sources, and virtual machines."""
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+COPIED = ('Kbuild', 'Makefile', 'compat', 'fs', 'include', 'scripts', 'tools')
+SELFTESTS = 'tools/testing/selftests/cachefiles'
+# Undefined behaviour says nothing about tests.
+NO_MUTANT = re.compile(r'control reaches end of non-void')
+SCALE = {'stock': 1, 'debug': 10}
+BOOT_SECONDS = {'stock': 120, 'debug': 400}
+
+
+class Failure(Exception):
+    """Something other than a mutant has gone wrong."""
+
+
+class Lab:
+    """One copy of the sources, in which one mutant is built at a time."""
+
+    def __init__(self, top, out, cache, jobs):
+        self.out = out
+        self.cache = cache
+        self.tree = out / 'source'
+        self.tests = out / 'tests'
+        self.building = threading.Lock()
+        self.machines = threading.Semaphore(jobs)
+        self.running = set()
+        self.stopped = False
+        self.jobs = jobs
+        self._copy(top)
+
+    def _copy(self, top):
+        """Files that have not changed keep their dates, and so what was built of them."""
+        self.tree.mkdir(parents=True, exist_ok=True)
+        wanted = set()
+        for name in COPIED:
+            for path in [top / name, *sorted((top / name).rglob('*'))]:
+                if path.is_dir() or not path.exists():
+                    continue
+                to = self.tree / path.relative_to(top)
+                wanted.add(to)
+                if to.exists() and to.read_bytes() == path.read_bytes():
+                    continue
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, to)
+        for path in self.tree.rglob('*'):
+            if not path.is_dir() and path not in wanted:
+                path.unlink()
+
+    def _make(self, log, *args):
+        with open(log, 'w', encoding='utf-8') as f:
+            status = subprocess.run(['make', '-s', f'-j{os.environ.get("MAKE_JOBS", self.jobs)}', *args],
+                                    cwd=self.tree, stdout=f, stderr=subprocess.STDOUT,
+                                    check=False).returncode
+        return status == 0 and not NO_MUTANT.search(log.read_text(errors='replace'))
+
+    def build_tests(self):
+        """Programs only: what is a script tests other file systems, and is slow."""
+        log = self.out / 'make-tests.log'
+        self.tests.mkdir(exist_ok=True)
+        harness = self.cache / 'source/tools/testing/selftests'
+        if not self._make(log, '-C', SELFTESTS, f'O={self.tests}', f'KSELFTEST_DIR={harness}'):
+            raise Failure(f'the tests do not build, see {log}')
+        sources = {p.stem for p in (self.tree / SELFTESTS).glob('*_test.c')}
+        for path in [*self.tests.glob('*_test'), *self.tests.glob('*_test.sh')]:
+            if path.name not in sources:
+                path.unlink()
+        return sorted(sources)
+
+    def _modules(self, kernel):
+        return self.out / f'modules-{kernel}'
+
+    def _build(self, kernel, log, test_modules='n'):
+        return self._make(log, f'KDIR={kernel}', 'DEBUG=y', 'ERROR_INJECTION=y',
+                          f'TEST_MODULES={test_modules}', f'BUILD={self._modules(kernel)}')
+
+    def build_base(self, kernel):
+        """What every mutant differs from in one file or two."""
+        log = self.out / f'make-{kernel}.log'
+        with self.building:
+            if not self._build(kernel, log, 'y'):
+                raise Failure(f'the modules do not build without any mutant, see {log}')
+            self._take(kernel, self.out / f'base-{kernel}')
+
+    def _take(self, kernel, to):
+        shutil.rmtree(to, ignore_errors=True)
+        modules = self._modules(kernel)
+        for path in [*modules.glob('fs/*/*.ko'), *modules.glob('test_modules/*.ko')]:
+            target = to / path.relative_to(modules)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+    def build(self, mutant, kernel, to):
+        """Its modules go to a directory. False if it does not compile."""
+        with self.building:
+            if self.stopped:
+                raise Failure('stopped')
+            undo = [self._plant(kernel, path, text) for path, text in mutant.planted().items()]
+            try:
+                ok = self._build(kernel, self.out / 'make-mutant.log')
+                if ok:
+                    self._take(kernel, to)
+            finally:
+                for back in undo:
+                    back()
+        return ok
+
+    def _plant(self, kernel, path, text):
+        """Returns how to take it back, for a .c file without compiling that again."""
+        source = self.tree / path
+        old, date = source.read_bytes(), source.stat()
+        made = (self._modules(kernel) / path).with_suffix('.o')
+        kept = made.read_bytes() if path.endswith('.c') and made.exists() else None
+        source.write_text(text)
+
+        def back():
+            source.write_bytes(old)
+            if kept is not None:
+                os.utime(source, ns=(date.st_atime_ns, date.st_mtime_ns))
+                # Newer than what was linked from the other one.
+                made.write_bytes(kept)
+        return back
+
+    def run(self, modules, kernel, plan, seconds, log):
+        """One machine. Returns (verdict, how, by, lines)."""
+        for attempt in range(2):
+            status, lines = self._vm(modules, kernel, plan, seconds, log)
+            if lines:
+                break
+        else:
+            raise Failure(f'the machine does not start, see {log}')
+        said = [line[4:] for line in lines if line.startswith('### ')]
+        last = said[-1].split(None, 2) if said else ['none']
+        begun = [line.split()[1] for line in said if line.startswith('ok ')]
+        if status == 0 and last[0] == 'survived':
+            return 'survived', '', '', said
+        if last[0] in ('failed', 'timeout', 'splat'):
+            return 'caught', last[0], ' '.join(last[1:]), said
+        if last[0] == 'pinned':
+            return 'caught', 'pinned', 'unload', said
+        how = {124: 'timeout', 125: 'died', 126: 'splat'}.get(status, f'status {status}')
+        rest = [p.split(':')[0] for p in plan if p != 'unload' and p.split(':')[0] not in begun]
+        return 'caught', how, rest[0] if rest else 'end', said
+
+    def _vm(self, modules, kernel, plan, seconds, log):
+        with self.machines:
+            if self.stopped:
+                raise Failure('stopped')
+            with open(log, 'w', encoding='utf-8') as errors, \
+                 subprocess.Popen([self.tree / 'scripts/vm.sh', '--quiet', '--kernel', kernel,
+                                   '--build', modules, '--mem', '3072', '--timeout', str(seconds),
+                                   '--boot-timeout', str(BOOT_SECONDS.get(kernel, 120)),
+                                   '--add', f'{self.tests}:/job/cachefiles', '--', 'env',
+                                   f'CF_TIME_SCALE={SCALE.get(kernel, 1)}',
+                                   'run-mutant', '/job/cachefiles', *plan],
+                                  stdout=subprocess.PIPE, stderr=errors, text=True,
+                                  errors='replace') as vm:
+                self.running.add(vm)
+                lines = vm.stdout.read().splitlines()
+                vm.wait()
+                self.running.discard(vm)
+        if self.stopped:
+            raise Failure('stopped')
+        with open(log, 'a', encoding='utf-8') as f:
+            f.write('\n'.join(lines) + '\n')
+        return vm.returncode, lines
+
+    def stop(self):
+        self.stopped = True
+        for vm in list(self.running):
+            vm.terminate()
+
+
+def now():
+    return time.strftime('%Y-%m-%dT%H:%M:%S')
+
+
+def has_kernel(cache, kernel):
+    return kernel not in ('stock', 'base', 'debug') or Path(cache / 'kernels' / kernel).exists()

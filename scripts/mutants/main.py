@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plants defects one at a time and looks whether the tests notice; run by mutants.sh."""
+
+import fnmatch
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import lab as laboratory
+import report
+from mutant import (HERE, digest, historical, candidates, mark_equivalent, read_equivalent,
+                    read_sources, systematic)
+
+TOP = HERE.parent.parent
+BOUND = 85
+# Of a program's time without a mutant, and in seconds.
+PATIENCE = 6
+LEAST = 25
+
+
+def option(name, default=None):
+    return os.environ.get(name) or default
+
+
+def say(*what):
+    print(f'[{int(time.monotonic() - START):5} s]', *what, flush=True)
+
+
+START = time.monotonic()
+
+
+class Suite:
+    """The test programs: in which order, and how long they may take."""
+
+    def __init__(self, programs, results):
+        self.programs = programs
+        self.results = results
+        self.seconds = {}
+        self.map = []
+        for line in (HERE / 'tests').read_text().splitlines():
+            if line and not line.startswith('#'):
+                pattern, *tests = line.split()
+                self.map.append((pattern, tests))
+
+    def limit(self, kernel, program):
+        known = self.seconds.get(kernel, {})
+        return int(LEAST * laboratory.SCALE.get(kernel, 1) + PATIENCE * known.get(program, 90))
+
+    def entry(self, kernel, program):
+        return f'{program}:{self.limit(kernel, program)}'
+
+    def order(self, mutant, kernel):
+        """Programs that are likely to catch it, then all others."""
+        kills = self.results.kills()
+        first = list(mutant.tests)
+        for path in mutant.files:
+            mapped = [t for p, tests in self.map if fnmatch.fnmatch(path, p) for t in tests]
+            of_file = kills[path]
+            first += sorted(mapped, key=lambda t: -of_file[t])
+            first += [t for t, _ in of_file.most_common()]
+        first = [t for t in dict.fromkeys(first) if t in self.programs]
+        seconds = self.seconds.get(kernel, {})
+        rest = sorted(set(self.programs) - set(first), key=lambda t: seconds.get(t, 0))
+        return first, rest
+
+    def plan(self, mutant, kernel):
+        first, rest = self.order(mutant, kernel)
+        entries = [self.entry(kernel, t) for t in first] + ['unload']
+        # All of them take hours on the debug kernel.
+        if kernel != 'debug' or option('ALL') == 'y':
+            entries += [self.entry(kernel, t) for t in rest] + ['unload']
+        return entries
+
+
+class Run:
+    """A run over some mutants."""
+
+    def __init__(self, mutants, spare, kernel):
+        self.kernel = kernel
+        self.jobs = int(option('JOBS', 1))
+        out = TOP / 'build/mutants'
+        out.mkdir(parents=True, exist_ok=True)
+        self.out = out
+        self.resume = option('RESUME')
+        self.results = report.Results(out / 'results.jsonl', self.resume)
+        self.mutants = mutants
+        self.spare = spare
+        self.lab = laboratory.Lab(TOP, out, Path(os.environ['CACHE']), self.jobs)
+        self.queue = queue.Queue()
+        self.count = 0
+        self.lock = threading.Lock()
+        self.failure = None
+
+    def available(self, kernel):
+        return laboratory.has_kernel(self.lab.cache, kernel)
+
+    def prepare(self):
+        say('building the tests')
+        programs = self.lab.build_tests()
+        self.suite = Suite(programs, self.results)
+        self.tests_digest = digest(*(p.read_text() for p in sorted(
+            (self.lab.tree / laboratory.SELFTESTS).glob('**/*.[ch]'))))[:8]
+        kernels = {k for m in self.todo() for k in self.kernels_of(m) if self.available(k)}
+        for kernel in sorted(kernels, reverse=True):
+            say(f'building the modules for the {kernel} kernel')
+            self.lab.build_base(kernel)
+            self.baseline(kernel)
+
+    def baseline(self, kernel):
+        """Without any mutant everything has to pass."""
+        kept = self.out / f'baseline-{kernel}.json'
+        mark = digest(self.tests_digest, *(f'{p}\0{t}' for p, t in read_sources(self.lab.tree).items()))
+        if self.resume and kept.exists():
+            known = json.loads(kept.read_text())
+            if known['digest'] == mark:
+                self.suite.seconds[kernel] = known['seconds']
+                return
+        say(f'running the tests on the {kernel} kernel without any mutant')
+        plan = [self.suite.entry(kernel, p) for p in self.suite.programs] + ['unload']
+        verdict, how, by, said = self.lab.run(self.out / f'base-{kernel}', kernel, plan,
+                                              1800 * laboratory.SCALE.get(kernel, 1),
+                                              self.out / f'baseline-{kernel}.log')
+        if verdict != 'survived':
+            raise laboratory.Failure(f'the tests fail without any mutant: {how} {by}, see '
+                                     f'{self.out}/baseline-{kernel}.log')
+        seconds = {w[1]: int(w[2]) for w in map(str.split, said) if w[0] == 'ok'}
+        say(f'they pass, in {sum(seconds.values())} s')
+        self.suite.seconds[kernel] = seconds
+        kept.write_text(json.dumps({'digest': mark, 'seconds': seconds}))
+
+    def kernels_of(self, mutant):
+        return (self.kernel,) if self.kernel else mutant.kernels
+
+    def todo(self):
+        tests = self.tests_digest if self.resume == 'tests' else None
+        return [m for m in self.mutants if not m.equivalent and
+                not (self.resume and self.results.done(m, tests, self.kernel))]
+
+    def all(self):
+        """Builds of the next mutants go on while machines run."""
+        for m in self.todo():
+            self.queue.put(m)
+        self.total = self.queue.qsize()
+        threads = [threading.Thread(target=self.work, args=(nr,)) for nr in range(self.jobs + 1)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        if self.failure:
+            raise self.failure
+
+    def work(self, nr):
+        while not self.failure:
+            try:
+                mutant = self.queue.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self.one(mutant, nr)
+            except laboratory.Failure as failure:
+                self.failure = self.failure or failure
+                self.lab.stop()
+
+    def one(self, mutant, nr):
+        start = time.monotonic()
+        kernel, verdict, how, by = None, 'skipped', '', ''
+        for kernel in self.kernels_of(mutant):
+            if not self.available(kernel):
+                # What survived on another kernel is not decided.
+                verdict, how = 'skipped', f'no {kernel} kernel'
+                break
+            modules = self.out / f'mutant-{nr}'
+            if not self.lab.build(mutant, kernel, modules):
+                verdict = 'stillborn'
+                break
+            plan = self.suite.plan(mutant, kernel)
+            verdict, how, by, _ = self.lab.run(modules, kernel, plan,
+                                               1800 * laboratory.SCALE.get(kernel, 1),
+                                               self.out / f'mutant-{nr}.log')
+            if verdict == 'caught':
+                break
+        self.results.add({'id': mutant.id, 'digest': mutant.digest, 'tests': self.tests_digest,
+                          'files': mutant.files, 'kernel': kernel, 'verdict': verdict, 'how': how,
+                          'by': by, 'seconds': round(time.monotonic() - start),
+                          'at': laboratory.now()})
+        with self.lock:
+            self.count += 1
+            say(f'{self.count}/{self.total} {verdict:9} {mutant.id}' +
+                (f': {how} {by}' if how else '') + f' ({time.monotonic() - start:.0f} s)')
+            if verdict == 'stillborn' and not mutant.historical:
+                self.replace(mutant)
+
+    def replace(self, mutant):
+        """The next one of the same file is tried instead."""
+        pool = self.spare.get(mutant.files[0])
+        if pool:
+            self.mutants.append(pool.pop(0))
+            mark_equivalent(self.mutants[-1:])
+            if not self.mutants[-1].equivalent:
+                self.total += 1
+                self.queue.put(self.mutants[-1])
+
+
+def chosen():
+    """The mutants that the environment asks for: (list, spare ones, unplantable ones)."""
+    sources = read_sources(TOP)
+    old, bad = historical(sources)
+    new, spare = [], {}
+    seed = option('SEED', '1')
+    if option('HISTORICAL') != 'y':
+        new, spare = systematic(sources, seed)
+    glob = option('ONLY')
+    if glob:
+        picked = [m for m in old + new if fnmatch.fnmatchcase(m.id, glob)]
+        if not picked:
+            picked = [m for m in candidates(sources) if fnmatch.fnmatchcase(m.id, glob)]
+        old = [m for m in picked if m.historical]
+        new = [m for m in picked if not m.historical]
+    if option('SAMPLE'):
+        new = sorted(new, key=lambda m: digest(seed, m.id))[:int(option('SAMPLE'))]
+    mark_equivalent(new)
+    return old + new, spare, bad, seed
+
+
+def list_mutants():
+    mutants, _, _, _ = chosen()
+    for m in mutants:
+        print(f'{m.id}: ' + (f'equivalent: {m.equivalent}' if m.equivalent else m.title))
+    return 0
+
+
+def show(ident):
+    sources = read_sources(TOP)
+    found = [m for m in [*historical(sources)[0], *candidates(sources)] if m.id == ident]
+    for m in found:
+        print(f'{m.id} {m.digest}: {m.title}\n{m.diff()}', end='')
+    if not found:
+        print(f'no mutant {ident}', file=sys.stderr)
+    return 0 if found else 1
+
+
+def check():
+    """Can all of them be planted, and is the list of equivalent ones up to date?"""
+    sources = read_sources(TOP)
+    good, bad = historical(sources)
+    tests = {p.stem for p in (TOP / laboratory.SELFTESTS).glob('*_test.[cs]*')}
+    for m in good:
+        bad += [(m.id, f'there is no test {t}') for t in m.tests if t not in tests]
+    every = {m.id: m for m in candidates(sources)}
+    for ident, (mark, _) in read_equivalent().items():
+        if ident not in every or every[ident].digest != mark:
+            bad.append((ident, 'listed as equivalent, but its code has changed'))
+    for name, why in bad:
+        print(f'{name}: {why}')
+    print(f'{len(good)} historical mutants, {len(every)} that rules can make')
+    return 1 if bad else 0
+
+
+def run():
+    mutants, spare, bad, seed = chosen()
+    kernel = option('KERNEL')
+    for name, why in bad:
+        say(f'cannot be planted: {name}: {why}')
+    say(f'{sum(m.historical for m in mutants)} historical and '
+        f'{sum(not m.historical for m in mutants)} systematic mutants, SEED={seed}')
+    this = Run(mutants, spare, kernel)
+
+    def stop(*_):
+        this.failure = laboratory.Failure('interrupted; RESUME=y goes on')
+        this.lab.stop()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    failure = None
+    try:
+        this.prepare()
+        this.all()
+    except laboratory.Failure as error:
+        failure = error
+    good = report.show(this.mutants, this.results, this.out, BOUND)
+    if failure:
+        print(f'mutants.sh: {failure}', file=sys.stderr)
+    return 0 if good and not bad and not failure else 1
+
+
+def main(args):
+    if args[:1] == ['--list']:
+        return list_mutants()
+    if args[:1] == ['--show'] and len(args) == 2:
+        return show(args[1])
+    if args[:1] == ['--check']:
+        return check()
+    return run()
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What was found: kept as JSON lines, shown as tables."""
+
+import json
+import threading
+from collections import Counter, defaultdict
+
+DECIDED = ('caught', 'survived')
+COLUMNS = ('caught', 'survived', 'stillborn', 'equivalent', 'skipped')
+
+
+class Results:
+    """One line for each mutant that was tried; of several for one, the last counts."""
+
+    def __init__(self, path, keep):
+        self.path = path
+        self.lock = threading.Lock()
+        self.known = {}
+        if keep and path.exists():
+            for line in path.read_text().splitlines():
+                record = json.loads(line)
+                self.known[record['id']] = record
+        elif path.exists():
+            path.unlink()
+
+    def add(self, record):
+        with self.lock:
+            self.known[record['id']] = record
+            with open(self.path, 'a', encoding='utf-8') as f:
+                f.write(json.dumps(record) + '\n')
+
+    def done(self, mutant, tests_digest, kernel):
+        """Is it decided what became of this mutant, as it is now?"""
+        record = self.known.get(mutant.id)
+        return (record is not None and record['digest'] == mutant.digest and
+                record['verdict'] in (*DECIDED, 'stillborn') and
+                (kernel is None or record['kernel'] == kernel) and
+                (tests_digest is None or record['tests'] == tests_digest))
+
+    def kills(self):
+        """{file: Counter of programs that have caught something in it}"""
+        kills = defaultdict(Counter)
+        with self.lock:
+            for record in self.known.values():
+                if record['verdict'] == 'caught' and record['by']:
+                    for path in record['files']:
+                        kills[path][record['by'].split()[0]] += 1
+        return kills
+
+
+def table(title, keys):
+    """keys: [(key, verdict)]"""
+    rows = defaultdict(Counter)
+    for key, verdict in keys:
+        rows[key][verdict] += 1
+    columns = [c for c in COLUMNS if any(r[c] for r in rows.values())]
+    print(f'\n{title:28}' + ''.join(f'{c:>12}' for c in columns) + f'{"rate":>8}')
+    for key in sorted(rows):
+        line(key, rows[key], columns)
+    if len(rows) > 1:
+        line('all', sum(rows.values(), Counter()), columns)
+
+
+def line(key, row, columns):
+    decided = row['caught'] + row['survived']
+    rate = f'{100 * row["caught"] / decided:7.1f}%' if decided else f'{"-":>8}'
+    print(f'{key:28}' + ''.join(f'{row[c] or "":>12}' for c in columns) + rate)
+
+
+def show(mutants, results, out, bound):
+    """Tables and survivors. True if nothing is to be complained of."""
+    found = []
+    for m in mutants:
+        record = results.known.get(m.id)
+        if m.equivalent:
+            found.append((m, 'equivalent'))
+        elif record and record['digest'] == m.digest and record['verdict'] in COLUMNS:
+            found.append((m, record['verdict']))
+    by_kind = {'historical': [], 'systematic': []}
+    for m, verdict in found:
+        by_kind['historical' if m.historical else 'systematic'].append((m, verdict))
+
+    table('rule', [(m.rule, v) for m, v in found])
+    table('file', [(m.files[0], v) for m, v in by_kind['systematic']])
+    how = Counter(results.known[m.id]['how'] for m, v in found if v == 'caught')
+    print('\ncaught by: ' + ', '.join(f'{n} {h}' for h, n in how.most_common()))
+    for m, v in found:
+        if v == 'equivalent':
+            print(f'equivalent: {m.id}: {m.equivalent}')
+
+    survivors = [m for m, v in found if v == 'survived']
+    with open(out / 'survivors.diff', 'w', encoding='utf-8') as f:
+        for m in survivors:
+            text = f'--- survived: {m.id}: {m.title}\n{m.diff()}\n'
+            f.write(text)
+            print(f'\n{text}', end='')
+
+    count = {kind: Counter(v for _, v in of) for kind, of in by_kind.items()}
+    good = True
+    for kind, c in count.items():
+        decided = c['caught'] + c['survived']
+        if decided == 0:
+            continue
+        rate = 100 * c['caught'] / decided
+        enough = c['survived'] == 0 if kind == 'historical' else rate >= bound
+        good = good and enough
+        print(f'{kind}: {decided} decided, {c["caught"]} caught, {c["survived"]} survived: '
+              f'{rate:.1f} %' + ('' if enough else ', not enough'))
+        if c['skipped']:
+            print(f'{kind}: {c["skipped"]} skipped: they need the debug kernel')
+    return good
