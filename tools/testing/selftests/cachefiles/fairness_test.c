@@ -104,17 +104,111 @@ TEST_F(ondemand, d28_open_passes_busy)
 	EXPECT_LE(0, cf_reader_kill(&busy, 1000));
 }
 
-/* Hundreds of unanswered OPENs don't keep one more from being served. */
+/* --- a late reader among looping ones --- */
+
+enum { LOOPERS = 64, FILES = 16, PAGES = 4096 };
+
+struct looper {
+	const char	*mnt;
+	int		nr;
+};
+
+/* Ask for one page after the other, for ever. */
+static int loop_reading(void *arg)
+{
+	struct looper *l = arg;
+	char path[160], byte;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/f%d", l->mnt, l->nr % FILES);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno;
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	for (int i = l->nr / FILES; ; i = (i + LOOPERS / FILES) % PAGES)
+		if (pread(fd, &byte, 1, i * 4096LL) != 1)
+			return errno;
+}
+
+/*
+ * However many read in a loop, the one who comes late is served after at most one
+ * READ of each other object, what is in the queue before him.
+ */
+TEST_F_TIMEOUT(ondemand, d28_late_reader, 60)
+{
+	static struct cf_reader loop[LOOPERS];
+	struct cf_env *e = &self->e;
+	struct looper l = { .mnt = e->mnt };
+	struct cf_reader late, r;
+	__u32 objects[FILES];
+	struct cf_result res;
+	struct cf_msg m, o;
+	int fd[FILES], late_fd, before;
+	char name[16];
+
+	for (int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		fd[i] = open_object(e, &r, name, PAGES * 4096ULL, &m);
+		ASSERT_LE(0, fd[i]);
+		objects[i] = m.hdr.object_id;
+	}
+	late_fd = open_object(e, &r, "late", MB, &o);
+	ASSERT_LE(0, late_fd);
+	for (l.nr = 0; l.nr < LOOPERS; l.nr++) {
+		ASSERT_EQ(0, cf_child(&loop[l.nr], loop_reading, &l));
+	}
+	for (int round = 0; round < 5; round++) {
+		ASSERT_EQ(0, start_read(e, &late, "late", 2, round * 8192, 4096));
+		/* It sleeps when its request is there; and all others have one, too. */
+		EXPECT_EQ(0, cf_poll(late.pipe, POLLIN, BRIEF));
+		for (before = 0; ; before++) {
+			int i;
+
+			ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+			if (m.hdr.object_id == o.hdr.object_id)
+				break;
+			for (i = 0; i < FILES && objects[i] != m.hdr.object_id; i++)
+				;
+			ASSERT_GT(FILES, i);
+			ASSERT_GE(FILES, before);
+			ASSERT_EQ(0, serve_read(&m, fd[i], 1, PAGES * 4096ULL));
+		}
+		ASSERT_EQ(0, serve_read(&m, late_fd, 2, MB));
+		ASSERT_EQ(0, cf_reader_wait(&late, &res, 5000));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+	}
+	for (int i = 0; i < LOOPERS; i++)
+		kill(loop[i].pid, SIGKILL);
+	for (int i = 0; i < LOOPERS; i++) {
+		EXPECT_LE(0, cf_reader_kill(&loop[i], 5000));
+	}
+}
+
+/*
+ * Hundreds of unanswered OPENs keep nobody from being served, opened again or
+ * unmounted.
+ */
 TEST_F_TIMEOUT(ondemand, d31_unanswered_opens, 60)
 {
 	enum { NR = 400 };
 	struct cf_env *e = &self->e;
-	static struct cf_reader r[NR + 1];
+	static struct cf_reader r[NR];
+	char name[32], key[256], opts[96], mnt[160];
+	struct cf_reader last;
 	struct cf_result res;
-	struct cf_msg m;
-	char name[32], key[256];
+	struct cf_msg m, o;
 
 	ASSERT_EQ(0, room_for_fds(4096));
+	snprintf(mnt, sizeof(mnt), "%s-other", e->mnt);
+	snprintf(opts, sizeof(opts), "cache=%s", e->tag);
+	ASSERT_EQ(0, mkdir(mnt, 0755));
+	ASSERT_EQ(0, cf_mount_od("erofs,other", mnt, opts));
+	ASSERT_EQ(0, cf_reader_start(&last, mnt, "other", &(struct cf_job) { .stat_only = true }));
+	ASSERT_EQ(0, cf_expect(e->dev, &o, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_copen(e->dev, o.hdr.msg_id, 1));
+	ASSERT_EQ(0, cf_reader_wait(&last, &res, PROMPT));
+
 	for (int i = 0; i < NR; i++) {
 		snprintf(name, sizeof(name), "n%d", i);
 		ASSERT_EQ(0, start_stat(e, &r[i], name));
@@ -122,17 +216,32 @@ TEST_F_TIMEOUT(ondemand, d31_unanswered_opens, 60)
 	for (int i = 0; i < NR; i++) {
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 	}
-	ASSERT_EQ(0, start_stat(e, &r[NR], "last"));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, start_stat(e, &last, "last"));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, 5000));
 	EXPECT_STREQ("last", cf_key(&m, key));
-	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 9));
-	ASSERT_EQ(0, cf_reader_wait(&r[NR], &res, PROMPT));
-	EXPECT_EQ(9, res.n);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_reader_wait(&last, &res, PROMPT));
+	EXPECT_EQ(MB, res.n);
+
+	close(cf_open_fd(&m));
+	ASSERT_EQ(0, start_read(e, &last, "last", 1, 4096, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, 5000));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, 5000));
+	ASSERT_EQ(0, serve_read(&m, (int)cf_rd(&m)->fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&last, &res, PROMPT));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+
+	EXPECT_LE(0, cf_umount(mnt, 0, PROMPT));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, 5000));
+	EXPECT_EQ(o.hdr.object_id, m.hdr.object_id);
 	for (int i = 0; i < NR; i++)
 		kill(r[i].pid, SIGKILL);
 	for (int i = 0; i < NR; i++) {
 		EXPECT_LE(0, cf_reader_kill(&r[i], 5000));
 	}
+	rmdir(mnt);
 }
 
 TEST_HARNESS_MAIN

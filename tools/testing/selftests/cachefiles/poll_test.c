@@ -5,6 +5,10 @@
  */
 #include "harness.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 
 static int agree(struct cf_env *e, struct cf_msg *m)
@@ -183,6 +187,139 @@ TEST_F(ondemand, d21_wakes_on_requeue)
 	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(-1, res.bad);
+}
+
+/* --- counting --- */
+
+/*
+ * One daemon, which closes the descriptor every now and then: whenever poll says
+ * readable there is a message, and when all is done nothing is left over.
+ */
+TEST_F_TIMEOUT(ondemand, d29_as_many_polls_as_messages, 60)
+{
+	enum { NR = 8 };
+	int fd, ended = 0, polls = 0, messages = 0;
+	struct cf_env *e = &self->e;
+	struct pollfd p[NR + 1];
+	struct cf_reader r[NR];
+	struct cf_result res;
+	struct cf_msg m;
+
+	fd = open_object(e, &r[0], "file", 16 * MB, &m);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, start_stream(e, &r[i], "file", 1, i * MB, MB));
+		p[i] = (struct pollfd) { .fd = r[i].pipe, .events = POLLIN };
+	}
+	p[NR] = (struct pollfd) { .fd = e->dev, .events = POLLIN };
+	while (ended < NR) {
+		ASSERT_LT(0, poll(p, NR + 1, cf_ms(5000)));
+		for (int i = 0; i < NR; i++) {
+			if (!p[i].revents)
+				continue;
+			ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+			EXPECT_EQ(0, res.err);
+			EXPECT_EQ(-1, res.bad);
+			p[i] = (struct pollfd) { .fd = -1 };
+			ended++;
+		}
+		if (!p[NR].revents)
+			continue;
+		ASSERT_EQ(POLLIN, p[NR].revents);
+		polls++;
+		ASSERT_LT(0, cf_read(e->dev, &m)) {
+			TH_LOG("nothing to read after %d polls", polls);
+		}
+		messages++;
+		if (m.hdr.opcode == CACHEFILES_OP_OPEN) {
+			fd = cf_open_fd(&m);
+			ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 16 * MB));
+		} else if (messages % 7 == 0) {
+			close(fd);
+		} else {
+			ASSERT_EQ(0, serve_read(&m, fd, 1, 16 * MB));
+		}
+	}
+	EXPECT_LT(NR * 4, messages);
+	/* What was read ahead for nobody is there, message by message. */
+	while (cf_poll(e->dev, POLLIN, 0)) {
+		ASSERT_LT(0, cf_read(e->dev, &m));
+	}
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+enum { HERD = 64 };
+
+struct herd {
+	int		dev;
+	int		how;		/* events of epoll */
+	atomic_int	waiting;
+	atomic_int	wakeups;
+	int		stop;		/* readable when it is over */
+};
+
+static void *graze(void *arg)
+{
+	struct herd *h = arg;
+	struct epoll_event dev = { .events = h->how, .data.fd = h->dev };
+	struct epoll_event end = { .events = EPOLLIN, .data.fd = h->stop };
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event ev;
+
+	epoll_ctl(ep, EPOLL_CTL_ADD, h->dev, &dev);
+	epoll_ctl(ep, EPOLL_CTL_ADD, h->stop, &end);
+	atomic_fetch_add(&h->waiting, 1);
+	while (epoll_wait(ep, &ev, 1, -1) == 1 && ev.data.fd != h->stop) {
+		struct cf_msg m;
+
+		atomic_fetch_add(&h->wakeups, 1);
+		if (cf_read(h->dev, &m) > 0 && m.hdr.opcode == CACHEFILES_OP_OPEN) {
+			cf_copen(h->dev, m.hdr.msg_id, 1);
+			close(cf_open_fd(&m));
+		}
+	}
+	close(ep);
+	return NULL;
+}
+
+/*
+ * A herd of daemon threads, each with an epoll of its own that asks to be woken
+ * alone: one request wakes one of them.
+ */
+TEST_F_TIMEOUT(ondemand, d40_one_request_wakes_one, 60)
+{
+	enum { REQUESTS = 40 };
+	struct cf_env *e = &self->e;
+	struct herd h = { .dev = e->dev, .how = EPOLLIN | EPOLLEXCLUSIVE };
+	struct cf_result res;
+	pthread_t thread[HERD];
+	struct cf_reader r;
+	char name[16];
+	int end[2];
+
+	ASSERT_EQ(0, pipe(end));
+	h.stop = end[0];
+	for (int i = 0; i < HERD; i++) {
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, graze, &h));
+	}
+	while (atomic_load(&h.waiting) < HERD)
+		sched_yield();
+	for (int i = 0; i < REQUESTS; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ASSERT_EQ(0, start_stat(e, &r, name));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, 5000)) {
+			TH_LOG("request %d is not served", i);
+		}
+		EXPECT_EQ(0, res.err);
+	}
+	close(end[1]);
+	for (int i = 0; i < HERD; i++)
+		pthread_join(thread[i], NULL);
+	close(end[0]);
+	TH_LOG("%d requests, %d wake-ups", REQUESTS, atomic_load(&h.wakeups));
+	EXPECT_LE(REQUESTS, atomic_load(&h.wakeups));
+	/* A thread that was not asleep yet may come along, but no herd. */
+	EXPECT_GE(2 * REQUESTS, atomic_load(&h.wakeups));
 }
 
 /* A cache whose disk fails is dead: everybody learns it at once. */

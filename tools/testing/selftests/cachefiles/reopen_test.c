@@ -5,6 +5,10 @@
  */
 #include "harness.h"
 
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+
 /* Expect the reopening of what @old opened, and answer it with @size. */
 static int reopen(struct cf_env *e, const struct cf_msg *old, long long size,
 		  struct cf_msg *m)
@@ -298,6 +302,242 @@ TEST_F(ondemand, d21_reopen_refused)
 		ASSERT_EQ(0, serve_read(&m, cf_open_fd(&n), 1, MB));
 		finish(_metadata, &r[0], 0);
 	}
+}
+
+/* --- a refused reopen, as its reader, a sleeping daemon and a looping one see it --- */
+
+/* The ends of a reader that waits while the reopen of its object is being refused. */
+static void refused_at_once(struct __test_metadata *_metadata, struct cf_reader *r)
+{
+	struct cf_result res;
+
+	ASSERT_EQ(0, cf_reader_wait(r, &res, 5000));
+	EXPECT_EQ(0, res.n);
+	EXPECT_TRUE(res.err == ENODATA || res.err == EIO) {
+		TH_LOG("errno %d", res.err);
+	}
+}
+
+/* A READ of a closed object has led to @m, an OPEN. */
+static void read_closed(struct __test_metadata *_metadata, struct cf_env *e,
+			struct cf_reader *r, struct cf_msg *m)
+{
+	int fd = open_object(e, r, "file", MB, m);
+
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_read(e, r, "file", 1, 4096, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, m, CACHEFILES_OP_OPEN, LONG));
+}
+
+struct sleeper {
+	int		ep;
+	int		events;		/* how often it was woken */
+	struct cf_env	*e;
+	struct cf_reader *r;
+};
+
+/* Refuses what it is woken for; each wake-up has to bring an OPEN. */
+static void *refuse_when_woken(void *arg)
+{
+	struct sleeper *s = arg;
+	struct epoll_event ev;
+	struct cf_msg m;
+
+	while (epoll_wait(s->ep, &ev, 1, cf_ms(10000)) > 0 && ev.data.fd == s->e->dev) {
+		s->events++;
+		if (cf_read(s->e->dev, &m) <= 0 || m.hdr.opcode != CACHEFILES_OP_OPEN ||
+		    cf_copen(s->e->dev, m.hdr.msg_id, -ENODATA))
+			s->events += 1000;
+		close(cf_open_fd(&m));
+	}
+	return NULL;
+}
+
+static void sleeper_start(struct __test_metadata *_metadata, struct sleeper *s,
+			  struct cf_env *e, struct cf_reader *r, pthread_t *thread)
+{
+	struct epoll_event dev = { .events = EPOLLIN | EPOLLET, .data.fd = e->dev };
+	struct epoll_event end = { .events = EPOLLIN, .data.fd = r->pipe };
+
+	*s = (struct sleeper) { .ep = epoll_create1(EPOLL_CLOEXEC), .e = e, .r = r };
+	ASSERT_LE(0, s->ep);
+	ASSERT_EQ(0, epoll_ctl(s->ep, EPOLL_CTL_ADD, e->dev, &dev));
+	ASSERT_EQ(0, epoll_ctl(s->ep, EPOLL_CTL_ADD, r->pipe, &end));
+	ASSERT_EQ(0, pthread_create(thread, NULL, refuse_when_woken, s));
+}
+
+/* The daemon keeps the descriptor of the OPEN that it has refused. */
+TEST_F(ondemand, d21_refused_fd_kept)
+{
+	struct cf_env *e = &self->e;
+	pthread_t thread;
+	struct cf_reader r;
+	struct sleeper s;
+	struct cf_msg m;
+
+	read_closed(_metadata, e, &r, &m);
+	sleeper_start(_metadata, &s, e, &r, &thread);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENODATA));
+	refused_at_once(_metadata, &r);
+	pthread_join(thread, NULL);
+	close(s.ep);
+	/* The page cache asks once more, and no more often. */
+	EXPECT_GE(1, s.events);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	close(cf_open_fd(&m));
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* It closes it, while another thread sleeps in epoll_wait(2). */
+TEST_F(ondemand, d21_refused_fd_closed)
+{
+	struct cf_env *e = &self->e;
+	pthread_t thread;
+	struct cf_reader r;
+	struct sleeper s;
+	struct cf_msg m;
+
+	for (int first = 0; first < 2; first++) {
+		read_closed(_metadata, e, &r, &m);
+		sleeper_start(_metadata, &s, e, &r, &thread);
+		if (first)
+			close(cf_open_fd(&m));
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENODATA));
+		if (!first)
+			close(cf_open_fd(&m));
+		refused_at_once(_metadata, &r);
+		pthread_join(thread, NULL);
+		close(s.ep);
+		EXPECT_GE(1, s.events);
+		EXPECT_EQ(1, cf_idle(e->dev));
+		ASSERT_LE(0, cf_env_umount(e, PROMPT));
+		ASSERT_EQ(0, cf_env_mount(e));
+	}
+}
+
+/* A daemon that polls and refuses in a loop is asked twice at most, not for ever. */
+TEST_F(ondemand, d21_refused_in_a_loop)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	int asked = 1;
+	struct cf_msg m;
+
+	read_closed(_metadata, e, &r, &m);
+	do {
+		ASSERT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENODATA));
+		close(cf_open_fd(&m));
+		while (!cf_reader_done(&r) && !cf_poll(e->dev, POLLIN, 1))
+			;
+	} while (!cf_reader_done(&r) && ++asked <= 10 && cf_next(e->dev, &m, LONG) > 0);
+	EXPECT_GE(2, asked);
+	refused_at_once(_metadata, &r);
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* Closed after the READ was delivered: two system calls, and it is asked again. */
+TEST_F(ondemand, d22_wakes_edge_triggered)
+{
+	struct cf_env *e = &self->e;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg o, n, m;
+	int fd, ep;
+
+	ep = epoll_create1(EPOLL_CLOEXEC);
+	ASSERT_LE(0, ep);
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, epoll_ctl(ep, EPOLL_CTL_ADD, e->dev, &ev));
+	EXPECT_EQ(0, epoll_wait(ep, &ev, 1, 0));
+	close(fd);
+	EXPECT_EQ(1, epoll_wait(ep, &ev, 1, cf_ms(5000)));
+	fd = reopen(e, &o, MB, &n);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, epoll_wait(ep, &ev, 1, cf_ms(5000)));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, 5000));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+	close(ep);
+}
+
+/*
+ * While a message is read, the descriptor that it names is closed: what a READ says
+ * is what was true at one moment, an opening that this test knows of.
+ */
+struct closer {
+	atomic_int	fd;		/* to be closed, or -1 */
+	atomic_long	spin;		/* a while later */
+	atomic_int	stop;
+};
+
+static void *close_soon(void *arg)
+{
+	struct closer *c = arg;
+
+	while (!atomic_load(&c->stop)) {
+		int fd = atomic_exchange(&c->fd, -1);
+
+		for (long i = atomic_load(&c->spin); fd >= 0 && i > 0; i--)
+			__asm__ volatile("" ::: "memory");
+		if (fd >= 0)
+			close(fd);
+		else
+			sched_yield();
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(ondemand, d23_read_names_its_opening, 60)
+{
+	enum { ROUNDS = 200 };
+	struct closer c = { .fd = -1, .spin = 1000 };
+	struct cf_env *e = &self->e;
+	int fd, reads = 0;
+	struct cf_reader r;
+	pthread_t thread;
+	struct cf_msg o, m;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, close_soon, &c));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	for (int i = 0; i < ROUNDS; i++) {
+		long spin = atomic_load(&c.spin);
+
+		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+		atomic_store(&c.fd, fd);
+		/* The READ that is there, or the reopening that takes its place. */
+		ASSERT_LT(0, cf_next(e->dev, &m, LONG));
+		/* The time of the close closes in on that of the read(2). */
+		if (m.hdr.opcode == CACHEFILES_OP_READ) {
+			reads++;
+			atomic_store(&c.spin, spin - spin / 8);
+			ASSERT_EQ(o.hdr.object_id, m.hdr.object_id);
+			ASSERT_EQ(fd, (int)cf_rd(&m)->fd);
+			ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+		} else {
+			atomic_store(&c.spin, spin + spin / 8 + 10);
+		}
+		ASSERT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
+		ASSERT_NE(o.hdr.object_id, m.hdr.object_id);
+		o = m;
+		fd = cf_open_fd(&o);
+		ASSERT_EQ(0, cf_copen(e->dev, o.hdr.msg_id, MB));
+	}
+	atomic_store(&c.stop, 1);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	finish(_metadata, &r, 0);
+	TH_LOG("%d times before the close, %d times after it", reads, ROUNDS - reads);
 }
 
 /* The size of a live object doesn't change. */

@@ -253,6 +253,77 @@ TEST_F(rules, d26_open_with_surviving_fd)
 	EXPECT_EQ(8192, read_here(e, "file", 1, 0, 8192));
 }
 
+/*
+ * Two processes share the device, both alive.  What one of them has in hand goes to
+ * the other once for each restore, and its own late answers are refused.
+ */
+TEST_F(rules, d27_two_that_share)
+{
+	enum { NR = 5 };
+	struct cf_env *e = &self->e;
+	struct thief t[NR] = { 0 }, o = { 0 };
+	struct cf_reader r[NR], open, first;
+	int fd, seen[NR] = { 0 };
+	struct cf_result res;
+	struct cf_msg m;
+
+	fd = open_object(e, &first, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * 8192, 4096));
+		ASSERT_EQ(0, steal(&t[i], e->dev));
+	}
+	ASSERT_EQ(0, start_stat(e, &open, "other"));
+	ASSERT_EQ(0, steal(&o, e->dev));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+
+	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
+	/* They were taken away: what the others answer now comes too late. */
+	for (int i = 0; i < NR; i++) {
+		EXPECT_EQ(-EINVAL, cf_cread(fd, t[i].m.hdr.msg_id));
+	}
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, o.m.hdr.msg_id, 5));
+	for (int n = 0; n <= NR; n++) {
+		ASSERT_LT(0, cf_next(e->dev, &m, LONG));
+		if (m.hdr.opcode == CACHEFILES_OP_OPEN) {
+			EXPECT_EQ(o.m.hdr.msg_id, m.hdr.msg_id);
+			EXPECT_NE(o.m.hdr.object_id, m.hdr.object_id);
+			o.m = m;
+			continue;
+		}
+		for (int i = 0; i < NR; i++)
+			seen[i] += t[i].m.hdr.msg_id == m.hdr.msg_id;
+	}
+	for (int i = 0; i < NR; i++) {
+		EXPECT_EQ(1, seen[i]) {
+			TH_LOG("READ %d came %d times", i, seen[i]);
+		}
+		EXPECT_EQ(0, cf_reader_done(&r[i]));
+	}
+	/* They are ours now: once more does nothing. */
+	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(1, cf_idle(e->dev));
+
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, serve_read(&t[i].m, fd, 1, MB));
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, 5000));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+	}
+	ASSERT_EQ(0, cf_copen(e->dev, o.m.hdr.msg_id, 5));
+	ASSERT_EQ(0, cf_reader_wait(&open, &res, 5000));
+	EXPECT_EQ(5, res.n);
+	/* Answered is answered. */
+	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	for (int i = 0; i < NR; i++) {
+		EXPECT_EQ(-EINVAL, cf_cread(fd, t[i].m.hdr.msg_id));
+		steal_end(&t[i]);
+	}
+	steal_end(&o);
+}
+
 /* The descriptor of an open object survives: READs come again through it. */
 TEST_F(rules, d27_read_with_surviving_fd)
 {
