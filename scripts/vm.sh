@@ -44,7 +44,8 @@ with_modules=y
 # cachefiles is the kernel's own, for load-cachefiles; ours is found before it.
 modules=(netfs cachefiles erofs ext4 xfs btrfs minix vfat nls_ascii nls_cp437
 	nls_iso8859-1 loop fuse cuse overlay dm-mod dm-flakey dm-delay 9p 9pnet_virtio 9pnet_fd
-	nfs nfsv3 nfsv4 nfsd virtio_blk null_blk crc32c-generic crc32c-intel)
+	nfs nfsv3 nfsv4 nfsd virtio_pci virtio_console virtio_blk null_blk crc32c-generic crc32c-intel
+	virtio_rng)
 adds=()
 extra_programs=()
 out=
