@@ -92,9 +92,11 @@ static void cachefiles_anon_leave(struct cachefiles_anon *anon, struct cachefile
 
 /*
  * May @len bytes be written at @pos?  Only whole granules become present, but
- * the last one may end anywhere behind the end of the object.
+ * the last one may end anywhere behind the end of the object, which is returned
+ * in @object_end.
  */
-static int cachefiles_anon_check_range(struct cachefiles_anon *anon, loff_t pos, size_t len)
+static int cachefiles_anon_check_range(struct cachefiles_anon *anon, loff_t pos, size_t len,
+				       loff_t *object_end)
 {
 	struct cachefiles_ondemand *od = anon->od;
 	loff_t size, end, limit;
@@ -112,13 +114,15 @@ static int cachefiles_anon_check_range(struct cachefiles_anon *anon, loff_t pos,
 	if (!IS_ALIGNED(pos, CACHEFILES_GRANULE) ||
 	    (!IS_ALIGNED(end, CACHEFILES_GRANULE) && end < size))
 		return -EINVAL;
+	*object_end = size;
 	return 0;
 }
 
-/* The daemon's own pages, if they hold whole granules.  Returns bytes taken. */
-static size_t cachefiles_chunk_pin(struct cachefiles_chunk *chunk, struct iov_iter *from)
+/* The daemon's own pages, if they hold whole granules of content.  Returns bytes taken. */
+static size_t cachefiles_chunk_pin(struct cachefiles_chunk *chunk, size_t content,
+				   struct iov_iter *from)
 {
-	size_t max = round_down(iov_iter_count(from), CACHEFILES_GRANULE);
+	size_t max = round_down(content, CACHEFILES_GRANULE);
 	struct page *pages[CACHEFILES_CHUNK_PAGES], **array = pages;
 	ssize_t got, left;
 	size_t offset;
@@ -150,8 +154,9 @@ static void cachefiles_chunk_release(struct cachefiles_chunk *chunk)
 			unpin_user_page(chunk->bvec[i].bv_page);
 }
 
-/* A copy, with zeros behind it up to the next granule.  Returns bytes taken. */
-static ssize_t cachefiles_chunk_copy(struct cachefiles_chunk *chunk, struct iov_iter *from)
+/* A copy of the content, with zeros behind it up to the next granule.  Returns bytes taken. */
+static ssize_t cachefiles_chunk_copy(struct cachefiles_chunk *chunk, size_t content,
+				     struct iov_iter *from)
 {
 	unsigned int order = min_t(unsigned int, get_order(iov_iter_count(from)),
 				   CACHEFILES_BOUNCE_ORDER);
@@ -172,7 +177,8 @@ static ssize_t cachefiles_chunk_copy(struct cachefiles_chunk *chunk, struct iov_
 		return -EFAULT;
 	}
 	chunk->len = round_up(want, CACHEFILES_GRANULE);
-	folio_zero_range(folio, want, chunk->len - want);
+	content = min(content, want);
+	folio_zero_range(folio, content, chunk->len - content);
 	chunk->bounce = folio;
 	chunk->nr = 1;
 	bvec_set_folio(&chunk->bvec[0], folio, chunk->len, 0);
@@ -182,22 +188,25 @@ static ssize_t cachefiles_chunk_copy(struct cachefiles_chunk *chunk, struct iov_
 /*
  * Take the next part of what the daemon gives into pages that stay: a fault in
  * the middle of a write could leave zeros behind that would count as data.
- * Where the backing file system wants direct I/O, that is a copy.
+ * Where the backing file system wants direct I/O, that is a copy; and so it is at
+ * the end of the object, @left bytes away: a mapping shows what is stored behind it.
  */
 static ssize_t cachefiles_chunk_take(struct cachefiles_chunk *chunk,
-				     const struct cachefiles_cache *cache, struct iov_iter *from)
+				     const struct cachefiles_cache *cache, loff_t left,
+				     struct iov_iter *from)
 {
+	size_t content = min_t(loff_t, left, iov_iter_count(from));
 	ssize_t taken = 0;
 
 	memset(chunk, 0, offsetof(struct cachefiles_chunk, bvec));
 	if (cache->bsize >= PAGE_SIZE) {
-		taken = cachefiles_chunk_pin(chunk, from);
+		taken = cachefiles_chunk_pin(chunk, content, from);
 		if (!taken) {
 			cachefiles_chunk_release(chunk);
 			chunk->nr = 0;
 		}
 	}
-	return taken ?: cachefiles_chunk_copy(chunk, from);
+	return taken ?: cachefiles_chunk_copy(chunk, content, from);
 }
 
 /*
@@ -236,12 +245,13 @@ static ssize_t cachefiles_anon_write_iter(struct kiocb *iocb, struct iov_iter *f
 	struct cachefiles_anon *anon = iocb->ki_filp->private_data;
 	struct cachefiles_chunk chunk;
 	ssize_t done = 0, taken, ret;
+	loff_t end;
 
-	ret = cachefiles_anon_check_range(anon, iocb->ki_pos, iov_iter_count(from));
+	ret = cachefiles_anon_check_range(anon, iocb->ki_pos, iov_iter_count(from), &end);
 	if (ret)
 		return ret;
 	while (iov_iter_count(from)) {
-		taken = cachefiles_chunk_take(&chunk, anon->od->cache, from);
+		taken = cachefiles_chunk_take(&chunk, anon->od->cache, end - iocb->ki_pos, from);
 		if (taken < 0) {
 			ret = taken;
 			break;

@@ -5,6 +5,8 @@
  */
 #include "harness.h"
 
+#include <sys/mman.h>
+
 TEST_F(ondemand, one_page)
 {
 	struct cf_env *e = &self->e;
@@ -104,7 +106,7 @@ TEST_F(ondemand, partly_there)
 }
 
 /* A completion without data is the daemon's way to fail a READ. */
-TEST_F(ondemand, completed_without_data)
+TEST_F(ondemand, d48_completed_without_data)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -133,7 +135,7 @@ TEST_F(ondemand, completed_without_data)
 }
 
 /* A completion after part of the data brings another READ, never zeros. */
-TEST_F(ondemand, completed_with_part)
+TEST_F(ondemand, d48_completed_with_part)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -165,8 +167,114 @@ TEST_F(ondemand, completed_with_part)
 	EXPECT_EQ(-1, res.bad);
 }
 
+/* Answer every READ with all but its last block, which then is asked for by itself. */
+TEST_F(ondemand, d48_completed_but_for_the_end)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m, rest;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_stream(e, &r, "file", 4, 0, 65536));
+	while (!cf_reader_done(&r)) {
+		__u64 most;
+
+		if (cf_next(e->dev, &m, BRIEF) == -ETIMEDOUT)
+			continue;
+		ASSERT_EQ(CACHEFILES_OP_READ, m.hdr.opcode);
+		most = cf_rd(&m)->len - 4096;
+		if (most) {
+			ASSERT_EQ((ssize_t)most, cf_fill(fd, 4, cf_rd(&m)->off, most, MB));
+			ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
+			ASSERT_EQ(0, cf_expect(e->dev, &rest, CACHEFILES_OP_READ, LONG));
+			EXPECT_EQ(cf_rd(&m)->off + most, cf_rd(&rest)->off);
+			EXPECT_EQ(4096, cf_rd(&rest)->len);
+			m = rest;
+		}
+		ASSERT_EQ(0, serve_read(&m, fd, 4, MB));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(65536, res.n);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* What was written elsewhere is no answer, and is there for who wants it. */
+TEST_F(ondemand, d48_completed_elsewhere)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 65536, 4096));
+	/* A page that failed in read-ahead is asked for once more by the reader. */
+	for (int i = 0; i < 4 && !cf_reader_done(&r); i++) {
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		ASSERT_EQ(8192, cf_fill(fd, 1, 131072, 8192, MB));
+		ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
+		cf_poll(r.pipe, POLLIN, BRIEF);
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_EQ(8192, read_here(e, "file", 1, 131072, 8192));
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/*
+ * A READ that fails costs what it was for, not the 256 KiB beside it that were read ahead
+ * with it; and when its pages have gone, just the one block. It costs nothing later.
+ */
+TEST_F(ondemand, d49_only_what_is_missing_fails)
+{
+	enum { BAD = 37 * 4096, SLICE = 64 * 4096, TOP = 128 * 4096 };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", TOP, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(BAD, cf_fill(fd, 1, 0, BAD, TOP));
+	ASSERT_EQ(TOP - BAD - 4096, cf_fill(fd, 1, BAD + 4096, TOP - BAD - 4096, TOP));
+	ASSERT_EQ(0, start_stream(e, &r, "file", 1, 0, TOP));
+	while (!cf_reader_done(&r)) {
+		if (cf_next(e->dev, &m, BRIEF) == -ETIMEDOUT)
+			continue;
+		ASSERT_EQ(CACHEFILES_OP_READ, m.hdr.opcode);
+		EXPECT_EQ(BAD, cf_rd(&m)->off);
+		EXPECT_EQ(4096, cf_rd(&m)->len);
+		ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_EQ(-1, res.bad);
+	/* All the rest, without asking. */
+	EXPECT_EQ(TOP - SLICE, read_here(e, "file", 1, SLICE, TOP));
+	ASSERT_EQ(0, cf_drop_caches());
+	EXPECT_EQ(BAD, read_here(e, "file", 1, 0, BAD));
+	EXPECT_EQ(TOP - BAD - 4096, read_here(e, "file", 1, BAD + 4096, TOP));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	/* And that, once the daemon has it. */
+	ASSERT_EQ(0, start_stream(e, &r, "file", 1, 0, TOP));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(BAD, cf_rd(&m)->off);
+	ASSERT_EQ(0, serve_read(&m, fd, 1, TOP));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(TOP, res.n);
+	EXPECT_EQ(-1, res.bad);
+}
+
 /* The end of a file: the READ covers whole blocks, the reader sees the size. */
-TEST_F(ondemand, odd_sizes)
+TEST_F(ondemand, d54_odd_sizes)
 {
 	static const unsigned int sizes[] = { 1, 511, 4095, 4097, 8191, 262143, 262145 };
 	struct cf_env *e = &self->e;
@@ -201,16 +309,43 @@ TEST_F(ondemand, odd_sizes)
 	}
 }
 
-/* What the daemon puts behind the end of the file is never shown. */
-TEST_F(ondemand, rubbish_behind_the_end)
+/* The same beyond 4 GiB. */
+TEST_F(ondemand, d54_end_of_a_large_file)
 {
+	const __u64 size = (1ULL << 32) + 1;
 	struct cf_env *e = &self->e;
-	char buf[4096], got[8192];
 	struct cf_result res;
 	struct cf_reader r;
 	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", (long long)size, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_stream(e, &r, "file", 1, size - 4097, 2 * MB));
+	while (!cf_reader_done(&r)) {
+		if (cf_next(e->dev, &m, BRIEF) == -ETIMEDOUT)
+			continue;
+		ASSERT_EQ(CACHEFILES_OP_READ, m.hdr.opcode);
+		EXPECT_GE(size + 4095, cf_rd(&m)->off + cf_rd(&m)->len);
+		EXPECT_LE(size - 4097 - 2 * MB, cf_rd(&m)->off);
+		ASSERT_EQ(0, serve_read(&m, fd, 1, size));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(4097, res.n);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* What the daemon puts behind the end of the file is never shown, nor in a mapping. */
+TEST_F(ondemand, d54_rubbish_behind_the_end)
+{
+	struct cf_env *e = &self->e;
+	char buf[4096], got[8192], *map;
+	struct cf_result res;
+	struct cf_reader r;
+	int fd, file, odd = 0;
+	struct cf_msg m;
 	char path[160];
-	int fd, file;
 
 	fd = open_object(e, &r, "file", 100, &m);
 	ASSERT_LE(0, fd);
@@ -229,6 +364,19 @@ TEST_F(ondemand, rubbish_behind_the_end)
 	ASSERT_LE(0, file);
 	EXPECT_EQ(100, pread(file, got, sizeof(got), 0));
 	EXPECT_EQ(0, pread(file, got, sizeof(got), 100));
+	/* As it was fetched, and as it is read from the cache. */
+	for (int i = 0; i < 2; i++) {
+		map = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+		ASSERT_NE(MAP_FAILED, map);
+		EXPECT_EQ(-1, cf_differs(9, 0, map, 100));
+		for (int at = 100; at < 4096; at++)
+			odd += !!map[at];
+		EXPECT_EQ(0, odd) {
+			TH_LOG("%d bytes behind the end show in a mapping", odd);
+		}
+		munmap(map, 4096);
+		ASSERT_EQ(0, posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED));
+	}
 	close(file);
 }
 
@@ -321,7 +469,7 @@ TEST_F(ondemand, clumsy_server)
 }
 
 /* The completion call of a 32-bit daemon works on a 64-bit kernel. */
-TEST_F(ondemand, compat_ioctl)
+TEST_F(ondemand, d62_compat_ioctl)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
