@@ -27,7 +27,7 @@ TRACE_DEFINE_ENUM(CACHEFILES_REQ_DONE);
 
 #define show_od_state(state)						\
 	__print_symbolic(state,						\
-			 { CACHEFILES_OD_CLOSED,	"CLOSE" },	\
+			 { CACHEFILES_OD_CLOSED,	"CLOSED" },	\
 			 { CACHEFILES_OD_OPENING,	"OPENING" },	\
 			 { CACHEFILES_OD_OPEN,		"OPEN" },	\
 			 { CACHEFILES_OD_REOPENING,	"REOPENING" },	\
@@ -47,35 +47,59 @@ TRACE_DEFINE_ENUM(CACHEFILES_REQ_DONE);
 #define show_opcode(opcode)						\
 	__print_symbolic(opcode, { 0, "OPEN" }, { 1, "CLOSE" }, { 2, "READ" })
 
+/*
+ * Both tell all that decides which moves are legal: the state of the od, its current
+ * descriptor by object_id or 0, and whether file and cache are there.  Together they
+ * are held against the model in tools/testing/selftests/cachefiles/model.
+ */
 TRACE_EVENT(cachefiles_od_state,
 	    TP_PROTO(struct cachefiles_ondemand *od, enum cachefiles_od_state to),
 	    TP_ARGS(od, to),
 	    TP_STRUCT__entry(__field(unsigned int, object)
+			     __field(u32, anon)
+			     __field(u8, attached)
+			     __field(u8, dead)
 			     __field(u8, from)
 			     __field(u8, to)),
 	    TP_fast_assign(__entry->object = od->debug_id;
+			   __entry->anon = od->anon ? od->anon->object_id : 0;
+			   __entry->attached = od->attached;
+			   __entry->dead = od->queue->dead;
 			   __entry->from = od->state;
 			   __entry->to = to;),
-	    TP_printk("o=%08x %s -> %s", __entry->object,
+	    TP_printk("o=%08x fd=%u attached=%u dead=%u %s -> %s", __entry->object,
+		      __entry->anon, __entry->attached, __entry->dead,
 		      show_od_state(__entry->from), show_od_state(__entry->to))
 );
 
 TRACE_EVENT(cachefiles_req_state,
 	    TP_PROTO(struct cachefiles_req *req, enum cachefiles_req_state to),
 	    TP_ARGS(req, to),
-	    TP_STRUCT__entry(__field(unsigned int, object)
+	    TP_STRUCT__entry(__field(const void *, req)
+			     __field(unsigned int, object)
+			     __field(u32, anon)
 			     __field(u32, id)
+			     __field(u8, attached)
+			     __field(u8, dead)
+			     __field(u8, od_state)
 			     __field(u8, opcode)
 			     __field(u8, from)
 			     __field(u8, to)),
-	    TP_fast_assign(__entry->object = req->od->debug_id;
+	    TP_fast_assign(__entry->req = req;
+			   __entry->object = req->od->debug_id;
+			   __entry->anon = req->od->anon ? req->od->anon->object_id : 0;
 			   __entry->id = req->id;
+			   __entry->attached = req->od->attached;
+			   __entry->dead = req->od->queue->dead;
+			   __entry->od_state = req->od->state;
 			   __entry->opcode = req->opcode;
 			   __entry->from = req->state;
 			   __entry->to = to;),
-	    TP_printk("o=%08x %s id=%u %s -> %s", __entry->object,
-		      show_opcode(__entry->opcode), __entry->id,
-		      show_req_state(__entry->from), show_req_state(__entry->to))
+	    TP_printk("o=%08x fd=%u attached=%u dead=%u %s %s r=%p id=%u %s -> %s",
+		      __entry->object, __entry->anon, __entry->attached, __entry->dead,
+		      show_od_state(__entry->od_state), show_opcode(__entry->opcode),
+		      __entry->req, __entry->id, show_req_state(__entry->from),
+		      show_req_state(__entry->to))
 );
 
 #endif /* CACHEFILES_TRACE_H */
