@@ -124,4 +124,12 @@ static inline struct dentry *compat_lookup_one_positive_unlocked(struct mnt_idma
 	register_sysctl_sz(path, (struct ctl_table *)(table), size)
 #endif /* COMPAT_HAVE_CONST_CTL_TABLE */
 
+#ifndef COMPAT_HAVE_NETFS_TERM_FUNC2
+#include <linux/netfs.h>
+
+/* Only where it is called: the caller may sleep. */
+#define netfs_write_subrequest_terminated(op, ret) \
+	netfs_write_subrequest_terminated(op, ret, false)
+#endif /* COMPAT_HAVE_NETFS_TERM_FUNC2 */
+
 #endif /* _COMPAT_H */

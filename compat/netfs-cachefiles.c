@@ -10,8 +10,6 @@ static bool compat_netfs_begin(struct netfs_cache_resources *cres,
 			       enum fscache_want_state want);
 
 #define cachefiles_netfs_begin compat_netfs_begin
-#define netfs_write_subrequest_terminated(op, ret) \
-	netfs_write_subrequest_terminated(op, ret, false)
 /* Only where they are called: true is right in any context. */
 #define term_func(priv, ret) term_func(priv, ret, true)
 #define read_func(priv, ret) read_func(priv, max_t(ssize_t, ret, 0), true)

@@ -260,6 +260,11 @@ cachefiles_object_cache(const struct cachefiles_object *object)
 	return object->volume->cache;
 }
 
+static inline struct cachefiles_object *cachefiles_cres_object(struct netfs_cache_resources *cres)
+{
+	return fscache_cres_cookie(cres)->cache_priv;
+}
+
 static inline enum cachefiles_cache_state
 cachefiles_cache_state(const struct cachefiles_cache *cache)
 {
@@ -366,8 +371,16 @@ int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
  * netfs.c
  */
 bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want);
+struct file *cachefiles_cres_file(struct netfs_cache_resources *cres,
+				  enum fscache_want_state want);
 void cachefiles_netfs_terminated(netfs_io_terminated_t term_func, void *priv, ssize_t ret);
 void cachefiles_netfs_read_terminated(netfs_io_terminated_t read_func, void *priv, ssize_t ret);
+
+/*
+ * netfs_write.c
+ */
+void cachefiles_netfs_prepare_write_subreq(struct netfs_io_subrequest *subreq);
+void cachefiles_netfs_issue_write(struct netfs_io_subrequest *subreq);
 
 /*
  * object.c

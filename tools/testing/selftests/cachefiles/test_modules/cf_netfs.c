@@ -883,11 +883,7 @@ static int cf_write_subreq(struct cf_ctx *ctx, void *arg)
 	if (!test_bit(NETFS_SREQ_FAILED, &subreq->flags))
 		stream->issue_write(subreq);
 	else
-#ifdef COMPAT_HAVE_NETFS_TERM_FUNC2
 		netfs_write_subrequest_terminated(subreq, subreq->error);
-#else
-		netfs_write_subrequest_terminated(subreq, subreq->error, false);
-#endif
 	ret = cf_io_wait(io, a->timeout_ms);
 	if (ret)
 		return ret;

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Writes of the netfs library: what is written to a server, or was downloaded from
+ * one, goes to the cache as well.
+ */
+#include <linux/bio.h>
+#include <linux/fscache-cache.h>
+#include "internal.h"
+
+/**
+ * cachefiles_netfs_prepare_write_subreq - Say how much a write may hold
+ * @subreq: The write, of which nothing but the start is known.
+ *
+ * Context: process, waits for fscache.
+ */
+void cachefiles_netfs_prepare_write_subreq(struct netfs_io_subrequest *subreq)
+{
+	struct netfs_io_request *rreq = subreq->rreq;
+	struct netfs_cache_resources *cres = &rreq->cache_resources;
+	struct netfs_io_stream *stream = &rreq->io_streams[subreq->stream_nr];
+
+	stream->sreq_max_len = MAX_RW_COUNT;
+	stream->sreq_max_segs = BIO_MAX_VECS;
+	if (cachefiles_cres_object(cres)->od || !cachefiles_cres_file(cres, FSCACHE_WANT_WRITE)) {
+		subreq->error = -ENOBUFS;
+		netfs_prepare_write_failed(subreq);
+	}
+}
+
+/*
+ * Cuts @subreq to whole granules, from @start to @end.  What it means to change
+ * elsewhere is missing from the cache from now on, and counts as done.  But the last
+ * granule of a file can be written if the pages have room for it.
+ */
+static void cachefiles_netfs_align(struct netfs_io_subrequest *subreq,
+				   struct cachefiles_object *object, struct file *file,
+				   loff_t *start, loff_t *end)
+{
+	struct netfs_io_request *rreq = subreq->rreq;
+	size_t room = rreq->io_streams[subreq->stream_nr].submit_extendable_to;
+	loff_t from = subreq->start + subreq->transferred;
+	loff_t to = subreq->start + subreq->len;
+	size_t pad = round_up(to, CACHEFILES_GRANULE) - to;
+
+	*start = round_up(from, CACHEFILES_GRANULE);
+	*end = round_down(to, CACHEFILES_GRANULE);
+	if (pad && to == rreq->i_size && pad <= room && *start <= *end) {
+		subreq->len += pad;
+		*end = to = to + pad;
+	}
+	if (*start >= *end) {
+		*start = *end = to;
+		cachefiles_presence_forget(object, file, from, to);
+		subreq->transferred = subreq->len;
+	} else {
+		if (from < *start)
+			cachefiles_presence_forget(object, file, from, *start);
+		if (*end < to)
+			cachefiles_presence_forget(object, file, *end, to);
+		subreq->transferred += *start - from + (to - *end);
+	}
+	if (from < *start || *end < to)
+		fscache_count_dio_misfit();
+	iov_iter_reexpand(&subreq->io_iter, to - from);
+	iov_iter_advance(&subreq->io_iter, *start - from);
+	iov_iter_truncate(&subreq->io_iter, *end - *start);
+}
+
+/**
+ * cachefiles_netfs_issue_write - Write what the library has in hand
+ * @subreq: The write; consumed.
+ *
+ * Context: process; the caller may be writing back.
+ */
+void cachefiles_netfs_issue_write(struct netfs_io_subrequest *subreq)
+{
+	struct netfs_cache_resources *cres = &subreq->rreq->cache_resources;
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file = NULL;
+	loff_t start, end;
+
+	if (!object->od)
+		file = cachefiles_cres_file(cres, FSCACHE_WANT_WRITE);
+	if (!file) {
+		netfs_write_subrequest_terminated(subreq, -ENOBUFS);
+		return;
+	}
+	cachefiles_netfs_align(subreq, object, file, &start, &end);
+	if (start == end)
+		netfs_write_subrequest_terminated(subreq, 0);
+	else
+		cachefiles_io_write_async(object, file, start, &subreq->io_iter,
+					  netfs_write_subrequest_terminated, subreq);
+}
