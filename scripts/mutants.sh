@@ -27,7 +27,9 @@
 #	SAMPLE=N	so many systematic ones
 #	SEED=N		another sample (default 1)
 #	KERNEL=NAME	stock or debug; by default what the mutant says. Those that only a
-#			sanitizer notices are skipped if there is no debug kernel
+#			sanitizer notices stay undecided if there is no debug kernel
+#	QUICK=y		only the tests that are most likely to notice; the mutants that they
+#			do not notice stay undecided, for RESUME=y without it
 #	RESUME=y	go on: what is decided stays, unless its code has changed;
 #			RESUME=tests: or the tests have
 #	JOBS=N		so many machines at a time (default 1)

@@ -56,9 +56,8 @@ class Lab:
 
     def _make(self, log, *args):
         with open(log, 'w', encoding='utf-8') as f:
-            status = subprocess.run(['make', '-s', f'-j{os.environ.get("MAKE_JOBS", self.jobs)}', *args],
-                                    cwd=self.tree, stdout=f, stderr=subprocess.STDOUT,
-                                    check=False).returncode
+            status = subprocess.run(['make', '-s', f'-j{self.jobs}', *args], cwd=self.tree,
+                                    stdout=f, stderr=subprocess.STDOUT, check=False).returncode
         return status == 0 and not NO_MUTANT.search(log.read_text(errors='replace'))
 
     def build_tests(self):
@@ -128,10 +127,10 @@ class Lab:
                 made.write_bytes(kept)
         return back
 
-    def run(self, modules, kernel, plan, seconds, log):
-        """One machine. Returns (verdict, how, by, lines)."""
-        for attempt in range(2):
-            status, lines = self._vm(modules, kernel, plan, seconds, log)
+    def run(self, modules, kernel, plan, log, tell=None):
+        """One machine. Returns (verdict, how, by, what was said); tell is called with that."""
+        for _ in range(2):
+            status, lines = self._vm(modules, kernel, plan, log, tell)
             if lines:
                 break
         else:
@@ -149,13 +148,14 @@ class Lab:
         rest = [p.split(':')[0] for p in plan if p != 'unload' and p.split(':')[0] not in begun]
         return 'caught', how, rest[0] if rest else 'end', said
 
-    def _vm(self, modules, kernel, plan, seconds, log):
+    def _vm(self, modules, kernel, plan, log, tell):
         with self.machines:
             if self.stopped:
                 raise Failure('stopped')
             with open(log, 'w', encoding='utf-8') as errors, \
                  subprocess.Popen([self.tree / 'scripts/vm.sh', '--quiet', '--kernel', kernel,
-                                   '--build', modules, '--mem', '3072', '--timeout', str(seconds),
+                                   '--build', modules, '--mem', '3072', '--timeout',
+                                   str(1800 * SCALE.get(kernel, 1)),
                                    '--boot-timeout', str(BOOT_SECONDS.get(kernel, 120)),
                                    '--add', f'{self.tests}:/job/cachefiles', '--', 'env',
                                    f'CF_TIME_SCALE={SCALE.get(kernel, 1)}',
@@ -163,7 +163,11 @@ class Lab:
                                   stdout=subprocess.PIPE, stderr=errors, text=True,
                                   errors='replace') as vm:
                 self.running.add(vm)
-                lines = vm.stdout.read().splitlines()
+                lines = []
+                for line in vm.stdout:
+                    lines.append(line.rstrip('\n'))
+                    if tell and line.startswith('### '):
+                        tell(line[4:].strip())
                 vm.wait()
                 self.running.discard(vm)
         if self.stopped:

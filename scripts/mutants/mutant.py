@@ -13,10 +13,14 @@ from source import functions, mask
 HERE = Path(__file__).parent
 TOTAL = 160
 PER_RULE = 3
+# A tool of tests, and tracepoints.
+NO_TARGETS = {'delay', 'trace'}
 # Where most can go wrong gets more than its lines.
 WEIGHTS = {'queue': 4, 'request': 4, 'reply': 4, 'failover': 4, 'fetch': 4, 'anon': 3, 'io': 3,
            'ondemand': 3, 'reap': 3, 'presence': 3, 'io_read': 2, 'io_write': 2, 'object': 2,
            'cache': 2, 'space': 2}
+# They make allocations fail.
+FAILING = ['failnth_test', 'failnth_original_test']
 
 
 class Broken(Exception):
@@ -39,6 +43,8 @@ class Mutant:
         self.changes = changes
         self.sources = sources
         self.equivalent = None
+        # More tests to begin with, for a kernel.
+        self.tests_for = {}
 
     @property
     def historical(self):
@@ -64,6 +70,16 @@ class Mutant:
             out += difflib.unified_diff(self.sources[path].splitlines(True), text.splitlines(True),
                                         f'a/{path}', f'b/{path}', n=context)
         return ''.join(out)
+
+    def surroundings(self):
+        """The lines that are changed, and the next one."""
+        lines = ''
+        for path, changes in self.changes.items():
+            text = self.sources[path]
+            begin = text.rindex('\n', 0, changes[0][0]) + 1
+            end = text.index('\n', text.index('\n', changes[-1][1]) + 1)
+            lines += text[begin:end]
+        return lines
 
     @property
     def digest(self):
@@ -149,14 +165,19 @@ def locate(text, block, broken):
 def candidates(sources):
     """Every mutant that the rules can make."""
     for path, text in sources.items():
-        if not re.fullmatch(r'fs/\w+/\w+\.c', path):
+        if not re.fullmatch(r'fs/\w+/\w+\.c', path) or Path(path).stem in NO_TARGETS:
             continue
         for function in functions(mask(text)):
             for name, rule in RULES.items():
                 for nr, changes in enumerate(rule(function), 1):
                     ident = f'{name}/{path[3:]}/{function.name}/{nr}'
-                    kernels = ('stock', 'debug') if name in SANITIZED else ('stock',)
-                    yield Mutant(ident, rule.__doc__, name, [], kernels, {path: changes}, sources)
+                    m = Mutant(ident, rule.__doc__, name, [], ('stock',), {path: changes}, sources)
+                    if 'ENOMEM' in m.surroundings():
+                        m.kernels = ('stock', 'debug')
+                        m.tests_for = {'debug': FAILING}
+                    elif name in SANITIZED:
+                        m.kernels = ('stock', 'debug')
+                    yield m
 
 
 def quotas(sources, pools):

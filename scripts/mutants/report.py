@@ -5,8 +5,7 @@ import json
 import threading
 from collections import Counter, defaultdict
 
-DECIDED = ('caught', 'survived')
-COLUMNS = ('caught', 'survived', 'stillborn', 'equivalent', 'skipped')
+COLUMNS = ('caught', 'survived', 'stillborn', 'equivalent', 'undecided')
 
 
 class Results:
@@ -29,13 +28,24 @@ class Results:
             with open(self.path, 'a', encoding='utf-8') as f:
                 f.write(json.dumps(record) + '\n')
 
-    def done(self, mutant, tests_digest, kernel):
-        """Is it decided what became of this mutant, as it is now?"""
+    def valid(self, mutant, tests):
+        """The last record, if it is about the mutant as it is now."""
         record = self.known.get(mutant.id)
-        return (record is not None and record['digest'] == mutant.digest and
-                record['verdict'] in (*DECIDED, 'stillborn') and
-                (kernel is None or record['kernel'] == kernel) and
-                (tests_digest is None or record['tests'] == tests_digest))
+        if record and record['digest'] == mutant.digest and tests in (None, record['tests']):
+            return record
+        return None
+
+    def done(self, mutant, kernels, tests):
+        """Is it decided what becomes of this mutant?"""
+        record = self.valid(mutant, tests)
+        return record is not None and (
+            record['verdict'] in ('caught', 'stillborn') and record['kernel'] in kernels or
+            record['verdict'] == 'survived' and record['kernel'] == kernels[-1])
+
+    def survived_on(self, mutant, kernel, tests):
+        record = self.valid(mutant, tests)
+        return record is not None and record['kernel'] == kernel and \
+            (record['verdict'] == 'survived' or record['how'].startswith('there is no'))
 
     def kills(self):
         """{file: Counter of programs that have caught something in it}"""
@@ -80,6 +90,9 @@ def show(mutants, results, out, bound):
     for m, verdict in found:
         by_kind['historical' if m.historical else 'systematic'].append((m, verdict))
 
+    if not found:
+        print('nothing is decided')
+        return False
     table('rule', [(m.rule, v) for m, v in found])
     table('file', [(m.files[0], v) for m, v in by_kind['systematic']])
     how = Counter(results.known[m.id]['how'] for m, v in found if v == 'caught')
@@ -99,6 +112,8 @@ def show(mutants, results, out, bound):
     good = True
     for kind, c in count.items():
         decided = c['caught'] + c['survived']
+        if c['undecided']:
+            print(f'{kind}: {c["undecided"]} undecided')
         if decided == 0:
             continue
         rate = 100 * c['caught'] / decided
@@ -106,6 +121,4 @@ def show(mutants, results, out, bound):
         good = good and enough
         print(f'{kind}: {decided} decided, {c["caught"]} caught, {c["survived"]} survived: '
               f'{rate:.1f} %' + ('' if enough else ', not enough'))
-        if c['skipped']:
-            print(f'{kind}: {c["skipped"]} skipped: they need the debug kernel')
     return good

@@ -12,20 +12,22 @@ from source import closing
 
 RULES = {}
 # What only a sanitizer may notice: looked for on the debug kernel if the stock kernel
-# shows nothing.
+# shows nothing. So is what happens when an allocation fails, which is tried there.
 SANITIZED = {'drop-lock', 'drop-get', 'drop-put', 'drop-list', 'drop-barrier'}
 
-LOCK = r'(?:raw_)?(?:spin|mutex|read|write)_(?:un)?lock(?:_\w+)?|down_\w+|up_\w+|srcu_\w+lock'
+LOCK = r'(?:raw_)?(?:spin|mutex|read|write)_(?:un)?lock(?:_(?:irq\w*|bh|interruptible))?|' \
+       r'down_\w+|up_\w+|srcu_\w+lock'
 GET = r'refcount_inc|\w+_get(?:_locked)?|get_\w+|dget|mntget|fscache_count_object'
-PUT = r'\w+_put|put_\w+|fput|dput|mntput|path_put|kfree|kvfree|\w+_free|\w+_release|free_\w+|' \
-      r'fscache_uncount_object|iput|xa_destroy|destroy_\w+'
+PUT = r'\w+_put|put_\w+|fput|dput|mntput|kfree|kvfree|\w+_free|(?!smp_)\w+_release|free_\w+|' \
+      r'fscache_uncount_object|iput|xa_destroy|destroy_workqueue'
 LIST = r'list_\w+|rb_\w+|xa_erase|\w+_queue_update|\w+_rotate_locked|\w+_unlink_locked|hlist_\w+'
 WAKE = r'\w*wake\w*|complete\w*|queue_work|mod_delayed_work|queue_delayed_work|schedule_\w+'
 STATE = r'\w+_set_state\w*|set_bit|clear_bit|WRITE_ONCE|\w+_set_reader_locked|smp_store_release'
 # Nothing of it can be seen from outside, or it is no statement.
 NOISE = r'pr_\w+|trace_\w+|WARN\w*|lockdep_\w+|might_sleep\w*|if|for|while|switch|return|sizeof|' \
         r'guard|scoped_guard|with_\w+|INIT_\w+|cond_resched|seq_printf|mutex_destroy|LIST_HEAD|' \
-        r'fscache_count_\w+|list_for_each\w*|memset|BUILD_BUG_ON|DEFINE_\w+|module_\w+|MODULE_\w+'
+        r'fscache_count_\w+|list_for_each\w*|memset|spin_lock_init|destroy_work_on_stack|' \
+        r'cachefiles_delay\w*|smp_mb\w*|BUILD_BUG_ON|DEFINE_\w+|module_\w+|MODULE_\w+'
 KINDS = (LOCK, GET, PUT, LIST, WAKE, STATE, NOISE)
 
 OTHER_ERROR = {'EIO': 'ENOMEM', 'ENOMEM': 'EIO'}
@@ -207,8 +209,8 @@ def arith(function):
 def off_by_one(function):
     """a length or position is one too large"""
     for s in function.statements:
-        m = re.match(r'(?:loff_t |size_t |u\d+ )?\*?[\w\->.]*(?:len|size|end|pos|off|count|nr|total|'
-                     r'max|want|hole|data)\w* = ([^,]*);$', s.code)
+        m = re.match(r'(?:loff_t |size_t |u\d+ )?\*?[\w\->.]*(?:len|size|end|pos|off|count|nr|'
+                     r'total|max|want|hole|data)\w* = ([^,]*);$', s.code)
         if m and m.group(1) != 'NULL':
             yield [(s.end - 1, s.end - 1, ' + 1')]
 
@@ -240,5 +242,6 @@ def drop_return(function):
 def drop_barrier(function):
     """a memory barrier is left out"""
     yield from dropped(calls(function, r'smp_mb\w*|smp_wmb|smp_rmb'))
-    yield from renamed(function, {'smp_load_acquire': 'READ_ONCE', 'atomic_read_acquire': 'atomic_read',
-                                  'smp_store_release': 'WRITE_ONCE'})
+    yield from renamed(function, {'atomic_read_acquire(': 'atomic_read(',
+                                  'smp_load_acquire(&': 'READ_ONCE(',
+                                  'smp_store_release(&': 'WRITE_ONCE('}, right='')

@@ -4,8 +4,8 @@
 import re
 
 # What is no code keeps its length, so that positions stay those of the file.
-NO_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|^#(?:\\\n|[^\n])*',
-                     re.S | re.M)
+NO_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|'
+                     r'^#(?:\\\n|[^\n])*', re.S | re.M)
 NAME = re.compile(r'(\w+)\s*\(')
 
 
