@@ -33,12 +33,17 @@ static ssize_t cachefiles_device_read(struct file *file, char __user *buffer, si
 				      loff_t *pos)
 {
 	struct cachefiles_cache *cache = file->private_data;
+	ssize_t ret;
 
 	if (cachefiles_cache_state(cache) == CACHEFILES_CACHE_SETUP)
 		return 0;
-	if (cache->queue)
-		return cachefiles_ondemand_daemon_read(cache, buffer, len);
-	return cachefiles_stat_read(cache, buffer, len);
+	if (!cache->queue)
+		return cachefiles_stat_read(cache, buffer, len);
+	ret = cachefiles_ondemand_daemon_read(cache, buffer, len);
+	/* Where nothing is stored, nobody else sees that there is room again. */
+	if (!ret && READ_ONCE(cache->culling))
+		cachefiles_space_evaluate(cache);
+	return ret;
 }
 
 static ssize_t cachefiles_device_write(struct file *file, const char __user *buffer, size_t len,

@@ -7,6 +7,8 @@
 
 #include <sys/statfs.h>
 
+#include "lib/backing.h"
+
 static int put_ballast(struct cf_env *e, off_t size)
 {
 	char path[160];
@@ -50,7 +52,7 @@ static int culling(struct cf_env *e, int fd, bool on)
 	return 0;
 }
 
-TEST_F(device, culling_is_announced)
+TEST_F(device, d58_culling_is_announced)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r;
@@ -84,6 +86,89 @@ TEST_F(device, culling_is_announced)
 	ASSERT_EQ(0, cf_cmd(e->dev, "brun 50%%"));
 	EXPECT_EQ(1, culling(e, fd, false));
 	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* Nothing is stored meanwhile: it is enough that the daemon looks for messages. */
+TEST_F(device, d58_told_without_writes)
+{
+	struct cf_env *e = &self->e;
+	int most;
+
+	most = set_up(_metadata, e);
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun %d%%", most - 3));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull %d%%", most - 10));
+	ASSERT_EQ(0, cf_env_bind(e));
+	EXPECT_EQ(1, culling(e, -1, true));
+	ASSERT_EQ(0, put_ballast(e, 0));
+	for (int i = 0; i < 100 && cf_poll(e->dev, POLLOUT, 0); i++) {
+		EXPECT_EQ(1, cf_idle(e->dev));
+		cf_poll(e->dev, POLLERR, 100);
+	}
+	EXPECT_EQ(0, cf_poll(e->dev, POLLOUT, 0));
+}
+
+/*
+ * A write that would leave less than the limit is refused, however small the blocks of
+ * the file system are: one of 64 KiB with 32 KiB above it. Half of it is not.
+ */
+TEST_F(device, d50_small_blocks)
+{
+	struct cf_env *e = &self->e;
+	struct cf_mounted store;
+	static const struct cf_backing small = {
+		.fstype = "ext4", .mb = 64, .mkfs = "mkfs.ext4 -q -F -b1024 -m0",
+	};
+	__u64 stop, above;
+	struct statfs st;
+	struct cf_reader r;
+	struct cf_msg m;
+	char path[160];
+	int fd, ballast, ret;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	ret = cf_backing_mount(&store, &small);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	snprintf(e->dir, sizeof(e->dir), "%s", store.where);
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 60%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 55%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 50%%"));
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	/* So that no block for the map of extents is needed later. */
+	ASSERT_EQ(65536, cf_fill(fd, 1, 0, 65536, MB));
+
+	snprintf(path, sizeof(path), "%s/ballast", e->dir);
+	ballast = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ASSERT_LE(0, ballast);
+	ASSERT_EQ(0, statfs(e->dir, &st));
+	EXPECT_EQ(1024, st.f_bsize);
+	stop = st.f_blocks / 100 * 50;
+	ASSERT_LT(stop + 64, st.f_bavail);
+	ASSERT_EQ(0, fallocate(ballast, 0, 0, (off_t)(st.f_bavail - stop - 32) * 1024));
+	ASSERT_EQ(0, statfs(e->dir, &st));
+	above = (st.f_bavail - stop) * 1024;
+	ASSERT_LE(30 * KB, above);
+	ASSERT_GE(34 * KB, above);
+	/* What was granted before counts no more. */
+	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 50%%"));
+
+	EXPECT_EQ(-ENOBUFS, cf_fill(fd, 1, 65536, 65536, MB));
+	EXPECT_EQ(16384, cf_fill(fd, 1, 65536, 16384, MB));
+	EXPECT_EQ(-ENOBUFS, cf_fill(fd, 1, 65536 + 16384, 32768, MB));
+	ASSERT_EQ(0, statfs(e->dir, &st));
+	EXPECT_LE(stop, st.f_bavail);
+	EXPECT_EQ(65536 + 16384, lseek(fd, 0, SEEK_HOLE));
+	close(ballast);
+	close(fd);
+	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	close(e->dev);
+	e->dev = -1;
+	cf_backing_unmount(&store);
 }
 
 TEST_F(device, nothing_is_stored_below_stop)
