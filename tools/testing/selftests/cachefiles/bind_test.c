@@ -26,7 +26,7 @@ TEST_F(device, arguments)
 }
 
 /* The mode is what the bind that succeeded said, not one that failed. */
-TEST_F(device, failed_bind_leaves_nothing)
+TEST_F(device, d57_failed_bind_leaves_nothing)
 {
 	char late[160];
 
@@ -39,6 +39,45 @@ TEST_F(device, failed_bind_leaves_nothing)
 	EXPECT_EQ(-EOPNOTSUPP, cf_cmd(self->e.dev, "restore"));
 	EXPECT_EQ(0, cf_cmd(self->e.dev, "bind ondemand"));
 	EXPECT_EQ(0, cf_cmd(self->e.dev, "restore"));
+}
+
+/* And so does a mode: the bind that follows decides, with another directory too. */
+TEST_F(device, d57_mode_of_the_last_bind)
+{
+	static const char *const modes[] = { "bind ondemand", "bind" };
+	struct cf_env *e = &self->e;
+	struct cf_statistics st;
+	struct cf_msg m;
+	char late[160];
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(late, sizeof(late), "%s/late%d", e->dir, i);
+		ASSERT_EQ(0, cf_cmd(e->dev, "dir %s", late));
+		ASSERT_EQ(0, cf_cmd(e->dev, "tag %s", e->tag));
+		EXPECT_EQ(-ENOENT, cf_cmd(e->dev, "%s", modes[i]));
+		EXPECT_EQ(0, cf_read(e->dev, &m));
+		ASSERT_EQ(0, mkdir(late, 0700));
+		if (i) {
+			ASSERT_EQ(0, cf_cmd(e->dev, "dir %s", e->dir));
+		}
+		EXPECT_EQ(0, cf_cmd(e->dev, "%s", modes[!i]));
+		/* Only in original mode it has statistics to tell. */
+		EXPECT_EQ(i, !!cf_statistics(e->dev, &st)) {
+			TH_LOG("\"%s\" after \"%s\" that failed", modes[!i], modes[i]);
+		}
+		EXPECT_EQ(i ? 0 : -EOPNOTSUPP, cf_cmd(e->dev, "restore"));
+		close(e->dev);
+		e->dev = cf_device();
+		ASSERT_LE(0, e->dev);
+	}
+}
+
+/* A context is checked when it is given; one that was refused is not there for bind. */
+TEST_F(device, d56_context_is_checked_at_once)
+{
+	EXPECT_GT(0, cf_cmd(self->e.dev, "secctx no:such:context:here"));
+	EXPECT_GT(0, cf_cmd(self->e.dev, "secctx no:such:context:here"));
+	EXPECT_EQ(0, cf_env_bind(&self->e));
 }
 
 TEST_F(device, dir_is_no_directory)

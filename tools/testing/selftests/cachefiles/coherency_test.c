@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What was fetched is used again after unmount, unbind and bind without asking
- * for it, and what is not exactly what was stored is fetched again.
+ * for it, and what is not exactly what was stored is fetched again. A version is told
+ * by volume, key and size, and by nothing else.
  */
 #include "harness.h"
 
+#include <sys/statfs.h>
 #include <sys/xattr.h>
 
 #define SIZE	(256 * KB + 100)
@@ -116,8 +118,51 @@ TEST_F(ondemand, part_reused)
 	EXPECT_EQ(-1, res.bad);
 }
 
+static long long space_used(struct cf_env *e)
+{
+	int fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct statfs st;
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = syncfs(fd) || fstatfs(fd, &st) ? -errno : 0;
+	close(fd);
+	return ret ? ret : (long long)(st.f_blocks - st.f_bfree) * st.f_bsize;
+}
+
+/* What is stale gives its space back when it is found to be, not in the end. */
+TEST_F(ondemand, d61_stale_file_takes_no_space)
+{
+	const __u64 size = 8 * MB;
+	struct cf_env *e = &self->e;
+	long long before, used;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_object(e, &r, "file", size, &m);
+	ASSERT_LE(0, fd);
+	before = space_used(e);
+	ASSERT_EQ((ssize_t)size, cf_fill(fd, 1, 0, size, size));
+	EXPECT_LE(before + (long long)size, space_used(e));
+	close(fd);
+	ASSERT_EQ(0, rebind(e));
+	fd = open_object(e, &r, "file", size + 4096, &m);
+	ASSERT_LE(0, fd);
+	/* A file system may give it back by and by. */
+	for (int i = 0; i < 50; i++) {
+		used = space_used(e);
+		if (used < before + (long long)size / 2)
+			break;
+		cf_poll(e->dev, 0, 100);
+	}
+	EXPECT_GT(before + (long long)size / 2, used);
+	close(fd);
+}
+
 /* Another size is another file. */
-TEST_F(ondemand, changed_size)
+TEST_F(ondemand, d46_changed_size)
 {
 	struct cf_env *e = &self->e;
 
@@ -131,7 +176,7 @@ TEST_F(ondemand, changed_size)
 }
 
 /* Keys and volumes are apart. */
-TEST_F(ondemand, other_volume)
+TEST_F(ondemand, d46_other_volume)
 {
 	struct cf_env *e = &self->e;
 

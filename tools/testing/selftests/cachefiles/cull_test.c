@@ -6,6 +6,7 @@
 #include "harness.h"
 
 #include <dirent.h>
+#include <sched.h>
 
 struct found {
 	char	dir[512];
@@ -134,7 +135,7 @@ TEST_F(ondemand, outside)
 }
 
 /* A volume's directory: busy while mounted, buried when culled. */
-TEST_F(ondemand, directory)
+TEST_F(ondemand, d70_directory)
 {
 	struct cf_env *e = &self->e;
 	char path[160], name[300] = "";
@@ -172,6 +173,110 @@ TEST_F(ondemand, directory)
 		buried += de->d_name[0] != '.';
 	closedir(d);
 	EXPECT_EQ(1, buried);
+	ASSERT_EQ(0, chdir("/"));
+}
+
+/* Many of them, and none of what they consisted of is left in use. */
+TEST_F(device, d70_many_directories)
+{
+	struct cf_env *e = &self->e;
+	char path[200];
+
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind(e));
+	snprintf(path, sizeof(path), "%s/cache", e->dir);
+	ASSERT_EQ(0, chdir(path));
+	for (int i = 0; i < 50; i++) {
+		snprintf(path, sizeof(path), "Istale%d", i);
+		ASSERT_EQ(0, mkdir(path, 0700));
+		EXPECT_EQ(0, cf_cmd(e->dev, "inuse %s", path));
+		EXPECT_EQ(0, cf_cmd(e->dev, "cull %s", path));
+		EXPECT_EQ(-1, access(path, F_OK));
+		EXPECT_EQ(-ESTALE, cf_cmd(e->dev, "cull %s", path));
+	}
+	ASSERT_EQ(0, chdir("/"));
+	close(e->dev);
+	e->dev = -1;
+	EXPECT_LE(0, cf_umount(e->dir, 0, LONG));
+}
+
+struct culler {
+	struct cf_env	*e;
+	struct found	*f;
+	int		ret;
+};
+
+/* A thread with a working directory of its own. */
+static void *cull_from_thread(void *arg)
+{
+	struct culler *c = arg;
+
+	if (unshare(CLONE_FS) || chdir(c->f->dir))
+		c->ret = -errno;
+	else
+		c->ret = cf_cmd(c->e->dev, "cull %s", c->f->name);
+	return NULL;
+}
+
+/*
+ * It is the thread's working directory that counts, and after an unmount the only errno
+ * is EBUSY, for a moment.
+ */
+TEST_F(ondemand, d59_after_an_unmount)
+{
+	struct cf_env *e = &self->e;
+	long long end;
+	int busy = 0;
+
+	for (int i = 0; i < 20; i++) {
+		struct culler c = { .e = e };
+		struct found f;
+		struct cf_reader r;
+		pthread_t thread;
+		struct cf_msg m;
+		int fd;
+
+		fd = open_object(e, &r, "file", 8192, &m);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(8192, cf_fill(fd, 1, 0, 8192, 8192));
+		ASSERT_EQ(0, find_file(e, &f));
+		c.f = &f;
+		ASSERT_LE(0, cf_env_umount(e, PROMPT));
+		EXPECT_EQ(-EINVAL, cf_cmd(e->dev, "cull %s", f.name));
+		end = cf_now() + cf_ms(LONG);
+		do {
+			ASSERT_EQ(0, pthread_create(&thread, NULL, cull_from_thread, &c));
+			pthread_join(thread, NULL);
+			busy += c.ret == -EBUSY;
+		} while (c.ret == -EBUSY && cf_now() < end);
+		EXPECT_EQ(0, c.ret) {
+			TH_LOG("%s", strerror(-c.ret));
+		}
+		close_all(e);
+		ASSERT_EQ(0, cf_env_mount(e));
+	}
+	TH_LOG("EBUSY %d times", busy);
+}
+
+/* The directory of a mounted volume is busy, whoever asks, and says so. */
+TEST_F(ondemand, d59_busy_is_busy)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct found f;
+	struct cf_msg m;
+
+	ASSERT_LE(0, open_object(e, &r, "file", 8192, &m));
+	ASSERT_EQ(8192, cf_fill(cf_open_fd(&m), 1, 0, 8192, 8192));
+	ASSERT_EQ(0, find_file(e, &f));
+	ASSERT_EQ(0, chdir(f.dir));
+	for (int i = 0; i < 5; i++) {
+		EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "cull %s", f.name));
+		EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "inuse %s", f.name));
+		EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "cull %s", f.name));
+	}
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+	EXPECT_EQ(8192, read_here(e, "file", 1, 0, 8192));
 	ASSERT_EQ(0, chdir("/"));
 }
 

@@ -6,6 +6,8 @@
 #include "harness.h"
 
 #include <dirent.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -487,7 +489,7 @@ TEST_F(original, volume_attribute)
 	}
 }
 
-TEST_F(original, volume_blobs)
+TEST_F(original, d71_volume_blobs)
 {
 	static const unsigned char data[255] = { 1, 2, 3 };
 	static const struct blob blobs[] = {
@@ -573,6 +575,41 @@ TEST_F(original, graves_with_names_that_are_taken)
 	graves = entries(e->dir, "graveyard");
 	EXPECT_EQ(0, found_with(e, self->nf, "other", new));
 	EXPECT_EQ(graves + 1, entries(e->dir, "graveyard"));
+	EXPECT_EQ(1, found_with(e, self->nf, "other", new));
+}
+
+/* What is stale but can't be moved away ends the cache, and is not tried for ever. */
+TEST_F(original, d60_stale_and_immovable)
+{
+	const struct blob old = { "old", 3 }, new = { "new", 3 };
+	struct cf_env *e = &self->e;
+	int vol, c, fd, flags;
+	char path[512];
+
+	EXPECT_EQ(0, found_with(e, self->nf, "other", old));
+	volume_path(e, "other", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ioctl(fd, FS_IOC_GETFLAGS, &flags));
+	flags |= FS_IMMUTABLE_FL;
+	ASSERT_EQ(0, ioctl(fd, FS_IOC_SETFLAGS, &flags));
+
+	vol = cf_nf_volume(self->nf, "other", e->tag, new.data, new.len);
+	ASSERT_LT(0, vol);
+	c = cf_nf_cookie(self->nf, vol, "file", 4, aux, sizeof(aux), SIZE);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(-ENOBUFS, cf_nf_attach(self->nf, c, false));
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
+	EXPECT_EQ(0, cf_nf_detach(self->nf, c, false));
+	/* No worker is at it any more. */
+	EXPECT_EQ(0, cf_nf_volume_end(self->nf, vol, NULL, 0, false));
+	EXPECT_EQ(0, access(path, F_OK));
+
+	flags &= ~FS_IMMUTABLE_FL;
+	ASSERT_EQ(0, ioctl(fd, FS_IOC_SETFLAGS, &flags));
+	close(fd);
+	ASSERT_EQ(0, cf_env_rebind_original(e));
+	EXPECT_EQ(0, found_with(e, self->nf, "other", new));
 	EXPECT_EQ(1, found_with(e, self->nf, "other", new));
 }
 

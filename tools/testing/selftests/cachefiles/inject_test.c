@@ -305,7 +305,7 @@ TEST_F_TIMEOUT(original, io_errors_at_any_step, 120)
 /* --- one by one --- */
 
 /* A write that fails leaves nothing that could be read, and says so nowhere. */
-TEST_F(original, failed_write_has_no_data)
+TEST_F(original, d64_failed_write_has_no_data)
 {
 	int nf = self->nf, c;
 
@@ -444,7 +444,7 @@ TEST_F(device, below_stop)
 }
 
 /* The limits are kept: bytes are counted, those on their way included. */
-TEST_F_TIMEOUT(device, stops_in_time, 120)
+TEST_F_TIMEOUT(device, d50_stops_in_time, 120)
 {
 	struct cf_env *e = &self->e;
 	const __u64 size = 512 * MB;

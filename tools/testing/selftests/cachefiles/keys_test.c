@@ -181,7 +181,7 @@ static bool shadowed(enum kind kind, size_t len)
 	return kind == ZEROS && len % 4 && len < 255;
 }
 
-TEST_F_TIMEOUT(original, lengths, 120)
+TEST_F_TIMEOUT(original, d79_lengths, 120)
 {
 	long files = 0, refused = 0;
 	unsigned char key[255];

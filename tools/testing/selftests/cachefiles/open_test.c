@@ -117,7 +117,7 @@ struct answer {
 	long long	n;		/* or the size it finds */
 };
 
-TEST_F(ondemand, copen_size_grammar)
+TEST_F(ondemand, d55_copen_size_grammar)
 {
 	static const struct answer a[] = {
 		{ "",			EINVAL,	EINVAL, 0 },
@@ -172,7 +172,7 @@ TEST_F(ondemand, copen_size_grammar)
 }
 
 /* Answers that name no OPEN change nothing: it can still be answered. */
-TEST_F(ondemand, copen_id_grammar)
+TEST_F(ondemand, d55_copen_id_grammar)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -250,7 +250,7 @@ TEST_F(ondemand, fd_closed_before_refusal)
 }
 
 /* The fd takes data from the moment copen returns, and not before. */
-TEST_F(ondemand, fd_is_usable_after_copen)
+TEST_F(ondemand, d52_fd_is_usable_after_copen)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -269,6 +269,31 @@ TEST_F(ondemand, fd_is_usable_after_copen)
 		ASSERT_EQ(8192, cf_fill(fd, i, 0, 8192, 8192));
 		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 		EXPECT_EQ(8192, read_here(e, name, i, 0, 8192));
+	}
+	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* Nor does it take longer where a file of another version is in the way. */
+TEST_F(ondemand, d52_fd_is_usable_in_place_of_a_stale_file)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	for (int i = 1; i < 10; i++) {
+		ASSERT_EQ(0, start_stat(e, &r, "file"));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+		fd = cf_open_fd(&m);
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, i * 8192));
+		ASSERT_EQ(8192, cf_fill(fd, i, 0, 8192, i * 8192));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+		EXPECT_EQ(8192, read_here(e, "file", i, 0, 8192));
+		close(fd);
+		ASSERT_LE(0, cf_env_umount(e, PROMPT));
+		ASSERT_EQ(0, cf_env_rebind(e));
+		ASSERT_EQ(0, cf_env_mount(e));
 	}
 	EXPECT_EQ(1, cf_idle(e->dev));
 }

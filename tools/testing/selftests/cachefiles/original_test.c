@@ -390,7 +390,7 @@ TEST_F(original, two_cookies)
 }
 
 /* Without users for ten seconds, the file is closed; the next user finds it again. */
-TEST_F_TIMEOUT(original, left_alone, 120)
+TEST_F_TIMEOUT(original, d75_d76_left_alone, 120)
 {
 	struct cf_env *e = &self->e;
 	int nf = self->nf, c, idle;
@@ -542,7 +542,7 @@ static void *invalidate_often(void *arg)
 }
 
 /* The content stays the same here, so that whatever is read has to be right. */
-TEST_F(original, invalidate_often)
+TEST_F(original, d81_invalidate_often)
 {
 	struct invalidator v = { .nf = self->nf };
 	int nf = self->nf, ret;

@@ -541,7 +541,7 @@ TEST_F_TIMEOUT(ondemand, d23_read_names_its_opening, 60)
 }
 
 /* The size of a live object doesn't change. */
-TEST_F(ondemand, reopen_with_other_size)
+TEST_F(ondemand, d47_reopen_with_other_size)
 {
 	static const long long sizes[] = { 0, MB - 1, MB + 1, 2 * MB };
 	struct cf_env *e = &self->e;

@@ -456,7 +456,7 @@ static void write_back(struct __test_metadata *_metadata, struct model *m, __u64
 	expect_model(_metadata, m, true);
 }
 
-TEST_F_TIMEOUT(original, write_back, 60)
+TEST_F_TIMEOUT(original, d63_write_back, 60)
 {
 	static const __u64 starts[] = { 0, 1, 511, 512, 2048, 4095, 4096, 4097, 8000, 8192, 12288 };
 	static const __u64 lens[] = { 1, 512, 4095, 4096, 4097, 8191, 8192, 10000, 16384 };
@@ -481,6 +481,26 @@ TEST_F_TIMEOUT(original, write_back, 60)
 		}
 	}
 	ASSERT_EQ(0, cf_nf_detach(m.nf, m.c, false));
+}
+
+/* What the library may give at once is no more than one write(2) takes. */
+TEST_F(original, d65_limits_of_a_subrequest)
+{
+	const __u64 most = 0x7ffff000;
+	struct cf_netfs_subreq a;
+	int c;
+
+	c = cf_nf_file(self->nf, self->vol, "file", NULL, 0, SIZE, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_store_subreq(self->nf, c, 1, 0, SIZE, SIZE, 0, &a));
+	EXPECT_EQ(0, a.error);
+	EXPECT_GE(most, a.max_len);
+	EXPECT_LE(MB, a.max_len);
+	EXPECT_LT(0, a.max_segs);
+	EXPECT_GE(256, a.max_segs);
+	ASSERT_EQ(0, cf_nf_note_release(self->nf, c));
+	EXPECT_EQ(0, cf_nf_check(self->nf, c, 1, 0, SIZE, SIZE));
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
 }
 
 /* A write that the cache can't take as it is: nothing old remains where it was to go. */
