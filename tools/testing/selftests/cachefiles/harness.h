@@ -49,6 +49,21 @@ static __attribute__((destructor)) void world_down(void)
 	cf_world_exit();
 }
 
+/* $CF_TIME_SCALE is for the time limits of whole tests, too, not only of their steps. */
+static inline int run_scaled(int argc, char **argv)
+{
+	struct __fixture_metadata *f;
+	struct __test_metadata *t;
+
+	for (f = __fixture_list; f; f = f->next)
+		for (t = f->tests; t; t = t->next)
+			t->timeout = cf_ms(t->timeout);
+	return test_harness_run(argc, argv);
+}
+
+/* What TEST_HARNESS_MAIN calls. */
+#define test_harness_run	run_scaled
+
 /* A device with nothing written to it yet. */
 FIXTURE(device) {
 	struct cf_env e;
