@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Failing allocations; see failnth.h. */
+/* Failing allocations and user copies; see failnth.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "failnth.h"
 
 int cf_fail_count;
-static int fail_fd = -1;
+static __thread int fail_fd = -1;
 
 int cf_fail_init(void)
 {
@@ -42,7 +42,8 @@ void cf_fail_nth(int n)
 	char buf[16];
 	int len = snprintf(buf, sizeof(buf), "%d", n);
 
-	if (pwrite(fail_fd, buf, len, 0) != len)
+	/* The kernel's own copy of these digits may be the one that fails. */
+	if (pwrite(fail_fd, buf, len, 0) != len && pwrite(fail_fd, buf, len, 0) != len)
 		perror("fail-nth");
 }
 
@@ -51,6 +52,7 @@ bool cf_fail_done(void)
 	char buf[16] = "";
 	bool hit;
 
+	/* Nor has anything failed so far if this read is what fails. */
 	hit = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 && atoi(buf) == 0;
 	cf_fail_nth(0);
 	cf_fail_count += hit;

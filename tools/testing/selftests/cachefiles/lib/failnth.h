@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Let one allocation of this thread fail, the first, the second, and so on. */
+/*
+ * Let one allocation of this thread fail, the first, the second, and so on. Copies from
+ * and to user space are counted with them (CONFIG_FAULT_INJECTION_USERCOPY).
+ */
 #ifndef CF_FAILNTH_H
 #define CF_FAILNTH_H
 
+#include <errno.h>
 #include <stdbool.h>
 
 /* 0, or a negative errno where the kernel can't do that (CONFIG_FAULT_INJECTION). */
 int cf_fail_init(void);
-/* Let the @n-th allocation of this thread fail, counting from now. */
+/* Let the @n-th allocation or copy of this thread fail, counting from now. */
 void cf_fail_nth(int n);
-/* Stop that: whether an allocation has been failed. */
+/* Stop that: whether one has been failed. */
 bool cf_fail_done(void);
 /* How many were. */
 extern int cf_fail_count;
+
+/* An allocation or a copy that was failed is what @error can come from. */
+static inline bool cf_fail_is(int error)
+{
+	return error == -ENOMEM || error == -EFAULT;
+}
 
 #endif /* CF_FAILNTH_H */
