@@ -17,6 +17,10 @@ SCALE = {'stock': 1, 'debug': 10}
 BOOT_SECONDS = {'stock': 120, 'debug': 400}
 
 
+def time_scale(kernel):
+    return int(os.environ.get('CF_TIME_SCALE') or SCALE.get(kernel, 1))
+
+
 class Failure(Exception):
     """Something other than a mutant has gone wrong."""
 
@@ -72,6 +76,18 @@ class Lab:
             if path.name not in sources:
                 path.unlink()
         return sorted(sources)
+
+    def _pack(self, plan, to):
+        """What a machine needs of the tests; the less, the sooner it is up."""
+        shutil.rmtree(to, ignore_errors=True)
+        to.mkdir()
+        for name in ('erofs.img', *{p.split(':')[0] for p in plan if ':' in p}):
+            program, stripped = self.tests / name, self.out / 'stripped' / name
+            if name != 'erofs.img' and (not stripped.exists() or
+                                        stripped.stat().st_mtime < program.stat().st_mtime):
+                stripped.parent.mkdir(exist_ok=True)
+                subprocess.run(['strip', '-o', stripped, program], check=True)
+            os.link(program if name == 'erofs.img' else stripped, to / name)
 
     def _modules(self, kernel):
         return self.out / f'modules-{kernel}'
@@ -152,13 +168,15 @@ class Lab:
         with self.machines:
             if self.stopped:
                 raise Failure('stopped')
+            tests = log.with_suffix('.tests')
+            self._pack(plan, tests)
             with open(log, 'w', encoding='utf-8') as errors, \
                  subprocess.Popen([self.tree / 'scripts/vm.sh', '--quiet', '--kernel', kernel,
                                    '--build', modules, '--mem', '3072', '--timeout',
-                                   str(1800 * SCALE.get(kernel, 1)),
+                                   str(1800 * time_scale(kernel)),
                                    '--boot-timeout', str(BOOT_SECONDS.get(kernel, 120)),
-                                   '--add', f'{self.tests}:/job/cachefiles', '--', 'env',
-                                   f'CF_TIME_SCALE={SCALE.get(kernel, 1)}',
+                                   '--add', f'{tests}:/job/cachefiles', '--', 'env',
+                                   f'CF_TIME_SCALE={time_scale(kernel)}',
                                    'run-mutant', '/job/cachefiles', *plan],
                                   stdout=subprocess.PIPE, stderr=errors, text=True,
                                   errors='replace') as vm:

@@ -51,7 +51,7 @@ class Suite:
 
     def limit(self, kernel, program):
         known = self.seconds.get(kernel, {})
-        return int(LEAST * laboratory.SCALE.get(kernel, 1) + PATIENCE * known.get(program, 90))
+        return int(LEAST * laboratory.time_scale(kernel) + PATIENCE * known.get(program, 90))
 
     def entry(self, kernel, program):
         return f'{program}:{self.limit(kernel, program)}'
@@ -105,7 +105,7 @@ class Run:
 
     def prepare(self):
         say('building the tests')
-        programs = self.lab.build_tests()
+        programs = [p for p in self.lab.build_tests() if p not in option('WITHOUT', '').split()]
         self.suite = Suite(programs, self.results)
         self.tests_digest = digest(*(p.read_text() for p in sorted(
             (self.lab.tree / laboratory.SELFTESTS).glob('**/*.[ch]'))))[:8]
@@ -236,8 +236,10 @@ def chosen():
             picked = [m for m in candidates(sources) if fnmatch.fnmatchcase(m.id, glob)]
         old = [m for m in picked if m.historical]
         new = [m for m in picked if not m.historical]
+    # In this order a run that is interrupted is a sample, too.
+    new.sort(key=lambda m: digest(seed, m.id))
     if option('SAMPLE'):
-        new = sorted(new, key=lambda m: digest(seed, m.id))[:int(option('SAMPLE'))]
+        new = new[:int(option('SAMPLE'))]
     mark_equivalent(new)
     return old + new, spare, bad, seed
 
