@@ -62,6 +62,7 @@ static const char * const cachefiles_delay_names[CACHEFILES_DELAY_NR] = {
 	[CACHEFILES_DELAY_SHUTDOWN]		= "shutdown",
 	[CACHEFILES_DELAY_LOOKUP]		= "lookup",
 	[CACHEFILES_DELAY_PUBLISHED]		= "published",
+	[CACHEFILES_DELAY_OPENED]		= "opened",
 	[CACHEFILES_DELAY_WITHDRAW]		= "withdraw",
 	[CACHEFILES_DELAY_DROP]			= "drop",
 	[CACHEFILES_DELAY_ATTACH]		= "attach",

@@ -38,6 +38,8 @@
  * @CACHEFILES_DELAY_LOOKUP: "lookup": entry of the look-up of a cookie.
  * @CACHEFILES_DELAY_PUBLISHED: "published": the cookie has its object, nothing is asked of
  *	the daemon yet.
+ * @CACHEFILES_DELAY_OPENED: "opened": original mode: the look-up has found or made a file,
+ *	and not attached it.
  * @CACHEFILES_DELAY_WITHDRAW: "withdraw": entry of the withdrawal of an object.
  * @CACHEFILES_DELAY_DROP: "drop": an od is DROPPING, its backing file is still attached.
  * @CACHEFILES_DELAY_ATTACH: "attach": copen is going to attach the backing file.
@@ -71,6 +73,7 @@ enum cachefiles_delay_point {
 	CACHEFILES_DELAY_SHUTDOWN,
 	CACHEFILES_DELAY_LOOKUP,
 	CACHEFILES_DELAY_PUBLISHED,
+	CACHEFILES_DELAY_OPENED,
 	CACHEFILES_DELAY_WITHDRAW,
 	CACHEFILES_DELAY_DROP,
 	CACHEFILES_DELAY_ATTACH,

@@ -263,6 +263,7 @@ static int cachefiles_object_open(struct cachefiles_object *object)
 		if (IS_ERR(file))
 			return PTR_ERR(file);
 	}
+	cachefiles_delay(CACHEFILES_DELAY_OPENED);
 	cachefiles_object_publish_file(object, file);
 	return 0;
 }

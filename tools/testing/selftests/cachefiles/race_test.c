@@ -5,13 +5,13 @@
  */
 #include "harness.h"
 #include "lib/delay.h"
+#include "lib/task.h"
 
-FIXTURE(delay) {
+FIXTURE(race) {
 	struct cf_env e;
-	struct cf_stall stall;
 };
 
-FIXTURE_SETUP(delay)
+FIXTURE_SETUP(race)
 {
 	if (world)
 		SKIP(return, "%s", cf_why);
@@ -24,13 +24,94 @@ FIXTURE_SETUP(delay)
 	ASSERT_EQ(0, cf_env_mount(&self->e));
 }
 
-FIXTURE_TEARDOWN(delay)
+FIXTURE_TEARDOWN(race)
 {
+	cf_error_injection(0);
 	cf_env_exit(&self->e);
 }
 
-/* What the tests below rely on: a trap catches the one it is set for, and lets it go. */
-TEST_F(delay, trap)
+/* --- what is done while somebody is stopped --- */
+
+/* A call of the daemon in a thread of its own. */
+struct call {
+	struct cf_task	task;
+	int		dev, fd;
+	__u64		off, seed;
+	struct cf_msg	m;
+};
+
+static int do_read(void *arg)
+{
+	struct call *c = arg;
+
+	return cf_read(c->dev, &c->m);
+}
+
+static int do_copen(void *arg)
+{
+	struct call *c = arg;
+
+	return cf_copen(c->dev, c->m.hdr.msg_id, MB);
+}
+
+static int do_fill(void *arg)
+{
+	struct call *c = arg;
+
+	return cf_fill(c->fd, c->seed, c->off, 4096, MB);
+}
+
+static int do_seek(void *arg)
+{
+	struct call *c = arg;
+	off_t pos = lseek(c->fd, (off_t)c->off, SEEK_HOLE);
+
+	return pos < 0 ? -errno : (int)pos;
+}
+
+static int do_close(void *arg)
+{
+	struct call *c = arg;
+
+	return close(c->dev) ? -errno : 0;
+}
+
+static int do_umount(void *arg)
+{
+	return cf_env_umount(arg, LONG);
+}
+
+/* Close the device in a thread, and wait until nothing is queued any more. */
+static int close_device(struct cf_env *e, struct call *c)
+{
+	int trap = cf_delay_arm("teardown", 0), ret;
+
+	if (trap < 0)
+		return trap;
+	c->dev = e->dev;
+	e->dev = -1;
+	ret = cf_task_start(&c->task, do_close, c);
+	if (!ret)
+		ret = cf_delay_caught(trap, LONG);
+	if (ret < 0)
+		return ret;
+	return cf_delay_go(trap);
+}
+
+/* Wait until there is nothing to be read: what was killed has gone. */
+static int no_more_to_read(int dev)
+{
+	long long end = cf_now() + cf_ms(PROMPT);
+
+	while (cf_poll(dev, POLLIN, 0) && cf_now() < end)
+		poll(NULL, 0, 10);
+	return cf_poll(dev, POLLIN, 0);
+}
+
+/* --- what the tests below rely on --- */
+
+/* A trap catches the one it is set for, and lets it go. */
+TEST_F(race, trap)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r;
@@ -59,6 +140,506 @@ TEST_F(delay, trap)
 	EXPECT_EQ(r.pid, cf_delay_caught(trap, LONG));
 	EXPECT_LE(0, cf_reader_kill(&r, 1000));
 	EXPECT_EQ(-ESRCH, cf_delay_go(trap));
+}
+
+/* --- lifetimes --- */
+
+/* The reaper has started when the object it looks after goes. */
+TEST_F(race, d06_object_goes_under_its_worker)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct call c = { };
+	struct cf_msg m;
+	int fd, trap, ret;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	trap = cf_delay_arm("reap_work", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	close(fd);
+	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	/* Returns when there is no object left. */
+	c.dev = e->dev;
+	ASSERT_EQ(0, cf_task_start(&c.task, do_close, &c));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+	e->dev = -1;
+	EXPECT_EQ(0, cf_delay_go(trap));
+}
+
+/* The object goes while a daemon is about to have it opened. */
+TEST_F(race, d07_dropped_before_open)
+{
+	struct cf_env *e = &self->e;
+	struct call c = { .dev = e->dev };
+	struct cf_reader r;
+	int trap, ret;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	trap = cf_delay_arm("arm_open", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_read, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_EQ(0, no_more_to_read(e->dev));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_LE(0, open_object(e, &r, "file", MB, &c.m));
+}
+
+/* Two threads are about to have it opened: only one of them does. */
+TEST_F(race, d05_opened_once)
+{
+	struct cf_env *e = &self->e;
+	struct call c = { .dev = e->dev };
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int trap, ret;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	trap = cf_delay_arm("arm_open", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_read, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 7));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(7, res.n);
+}
+
+/* The object goes while copen attaches its file: it waits, and takes the file along. */
+TEST_F(race, d07_dropped_while_attached)
+{
+	struct cf_env *e = &self->e;
+	struct call c = { .dev = e->dev };
+	int trap, drop, ret;
+	struct cf_reader r;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_OPEN, LONG));
+	trap = cf_delay_arm("attach", 0);
+	drop = cf_delay_arm("drop", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_LE(0, drop);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_copen, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	ASSERT_LT(0, cf_delay_caught(drop, LONG));
+	EXPECT_EQ(0, cf_delay_go(drop));
+	/* Time enough for a withdrawal that would not wait. */
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(-EIO, ret);
+	EXPECT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_CLOSE, LONG));
+	close(cf_close(&c.m)->fd);
+	/* Nothing of it is left in the way of the next one. */
+	EXPECT_LE(0, open_object(e, &r, "file", MB, &c.m));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	EXPECT_EQ(0, cf_env_rebind(e));
+}
+
+/* Polled from all sides while requests come and go. */
+static int do_poll_often(void *arg)
+{
+	struct call *c = arg;
+
+	while (cf_poll(c->fd, POLLIN | POLLHUP, 0) == 0)
+		if (cf_poll(c->dev, POLLIN, 0) < 0)
+			return -EPROTO;
+	return 0;
+}
+
+TEST_F(race, d08_polled_all_the_time)
+{
+	enum { POLLERS = 8, READERS = 4 };
+	struct call c[POLLERS] = { };
+	struct cf_env *e = &self->e;
+	struct cf_reader r[READERS];
+	struct cf_server s;
+	struct cf_result res;
+	int stop[2], ret;
+
+	ASSERT_EQ(0, cf_server_init(&s, e->dev));
+	ASSERT_NE(NULL, cf_server_add(&s, "file", MB, 1));
+	ASSERT_EQ(0, cf_server_thread(&s));
+	ASSERT_EQ(0, pipe(stop));
+	for (int i = 0; i < POLLERS; i++) {
+		c[i].dev = e->dev;
+		c[i].fd = stop[0];
+		ASSERT_EQ(0, cf_task_start(&c[i].task, do_poll_often, &c[i]));
+	}
+	for (int i = 0; i < READERS; i++)
+		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * (MB / READERS), MB / READERS));
+	for (int i = 0; i < READERS; i++) {
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+	}
+	close(stop[1]);
+	for (int i = 0; i < POLLERS; i++) {
+		ASSERT_EQ(0, cf_task_wait(&c[i].task, &ret, LONG));
+		EXPECT_EQ(0, ret);
+	}
+	cf_server_stop(&s);
+	close(stop[0]);
+}
+
+/* The object goes while its descriptor is being used. */
+static void used_while_withdrawn(struct __test_metadata *_metadata, struct cf_env *e,
+				 int (*fn)(void *arg), int done)
+{
+	struct call c = { };
+	struct cf_reader r;
+	struct cf_msg m;
+	int trap, ret;
+
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	trap = cf_delay_arm("entered", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&c.task, fn, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	/* Neither waits for the other. */
+	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_TRUE(ret == done || ret == -ENOBUFS) {
+		TH_LOG("result %d", ret);
+	}
+	EXPECT_EQ(-ENOBUFS, fn(&c));
+	close(c.fd);
+}
+
+TEST_F(race, d09_written_while_withdrawn)
+{
+	used_while_withdrawn(_metadata, &self->e, do_fill, 4096);
+}
+
+TEST_F(race, d09_sought_while_withdrawn)
+{
+	used_while_withdrawn(_metadata, &self->e, do_seek, 0);
+}
+
+/* The cache ends while a look-up is running: it waits for that, and nobody hangs. */
+TEST_F(race, d10_closed_during_lookup)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct call c = { };
+	int trap, ret;
+
+	trap = cf_delay_arm("lookup", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, close_device(e, &c));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* The same when it has made its object, which nobody has asked the daemon about. */
+TEST_F(race, d10_closed_after_lookup)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct call c = { };
+	int trap, ret;
+
+	trap = cf_delay_arm("published", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, close_device(e, &c));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* The cache ends while fscache lets go of one of its volumes. */
+TEST_F(race, d11_closed_while_volume_ends)
+{
+	struct cf_env *e = &self->e;
+	struct cf_task umounting;
+	struct cf_reader r;
+	struct call c = { };
+	struct cf_msg m;
+	int trap, ret;
+
+	ASSERT_LE(0, open_object(e, &r, "file", MB, &m));
+	trap = cf_delay_arm("volume_end", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&umounting, do_umount, e));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, close_device(e, &c));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	ASSERT_EQ(0, cf_task_wait(&umounting, &ret, PROMPT));
+	EXPECT_LE(0, ret);
+}
+
+/* --- the end of the protocol --- */
+
+/* It ends between a reader's search for a hole and the queue. */
+TEST_F(race, d16_closed_before_enqueue)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct call c = { };
+	struct cf_msg m;
+	int trap, fd, ret;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	trap = cf_delay_arm("enqueue", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, close_device(e, &c));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* The same before the reader of an object that was never opened begins to wait. */
+TEST_F(race, d16_closed_before_waiting)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct call c = { };
+	int trap, ret;
+
+	trap = cf_delay_arm("admit", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, close_device(e, &c));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/*
+ * It dies of an I/O error while a daemon reads a message: that is not
+ * delivered, and what it was about is found by no answer.
+ */
+static void dead_while_delivered(struct __test_metadata *_metadata, struct cf_env *e,
+				 const char *point, int result)
+{
+	struct call c = { .dev = e->dev };
+	struct cf_msg m, victim;
+	struct cf_reader r, v;
+	struct cf_result res;
+	int trap, fd, ret;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_stat(e, &v, "victim"));
+	ASSERT_EQ(0, cf_expect(e->dev, &victim, CACHEFILES_OP_OPEN, LONG));
+	if (strcmp(point, "arm_open")) {
+		ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	} else {
+		ASSERT_EQ(0, start_stat(e, &r, "other"));
+	}
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	trap = cf_delay_arm(point, 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_read, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+
+	ret = cf_error_injection(2);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	EXPECT_GT(0, cf_copen(e->dev, victim.hdr.msg_id, MB));
+	cf_error_injection(0);
+	EXPECT_LT(0, cf_poll(e->dev, POLLERR | POLLHUP, cf_ms(PROMPT)));
+	ASSERT_EQ(0, cf_reader_wait(&v, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(result, ret);
+	EXPECT_EQ(-EIO, cf_read(e->dev, &m));
+	for (__u32 id = 0; id < 16; id++) {
+		EXPECT_EQ(-EINVAL, cf_cread(fd, id));
+		EXPECT_EQ(-EIO, cf_copen(e->dev, id, MB));
+	}
+	close(fd);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+TEST_F(race, d03_dead_before_open_is_made)
+{
+	dead_while_delivered(_metadata, &self->e, "arm_open", 0);
+}
+
+TEST_F(race, d03_dead_while_delivered)
+{
+	dead_while_delivered(_metadata, &self->e, "picked", -EIO);
+}
+
+/* --- no read relies on what is being written --- */
+
+/* What a daemon has written and is not done with is no data for a reader yet. */
+TEST_F(race, read_during_a_fill)
+{
+	struct cf_env *e = &self->e;
+	struct call c = { .seed = 1 };
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int trap, ret;
+
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	trap = cf_delay_arm("written", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(0, cf_rd(&m)->off);
+	EXPECT_EQ(4096, cf_rd(&m)->len);
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(4096, ret);
+	EXPECT_EQ(0, cf_cread(c.fd, m.hdr.msg_id));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* A write over data fails: who reads them is through before they are taken away. */
+static void read_before_failed_fill(struct __test_metadata *_metadata, struct cf_env *e,
+				    const char *point, bool served)
+{
+	struct call c = { .seed = 1 };
+	int reader, failed, cut, ret;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	ASSERT_EQ(4096, cf_fill(c.fd, 1, 0, 4096, MB));
+	reader = cf_delay_arm(point, 0);
+	failed = cf_delay_arm("write_failed", 0);
+	cut = cf_delay_arm("cut_begun", 0);
+	ASSERT_LE(0, reader);
+	ASSERT_LE(0, failed);
+	ASSERT_LE(0, cut);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_LT(0, cf_delay_caught(reader, LONG));
+
+	ret = cf_error_injection(1);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
+	ASSERT_LT(0, cf_delay_caught(failed, LONG));
+	EXPECT_EQ(0, cf_delay_go(failed));
+	/* The data have to stay for as long as somebody may be reading them. */
+	EXPECT_EQ(-ETIMEDOUT, cf_delay_caught(cut, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(reader));
+	ASSERT_LT(0, cf_delay_caught(cut, LONG));
+	cf_error_injection(0);
+	if (!served) {
+		/* He has noticed, and asks instead. */
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		EXPECT_EQ(0, cf_delay_go(cut));
+		ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+		ASSERT_EQ(0, serve_read(&m, c.fd, 1, MB));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(4096, res.n);
+	EXPECT_EQ(-1, res.bad);
+	if (served) {
+		EXPECT_EQ(0, cf_delay_go(cut));
+		ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	}
+	EXPECT_GT(0, ret);
+}
+
+TEST_F(race, read_before_failed_fill)
+{
+	read_before_failed_fill(_metadata, &self->e, "start", true);
+}
+
+TEST_F(race, found_before_failed_fill)
+{
+	read_before_failed_fill(_metadata, &self->e, "found", false);
+}
+
+/* And who comes when it has failed and the data are still there does not believe them. */
+TEST_F(race, read_before_failed_fill_is_punched)
+{
+	struct cf_env *e = &self->e;
+	struct call c = { .seed = 1 };
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int failed, ret;
+
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	ASSERT_EQ(4096, cf_fill(c.fd, 2, 0, 4096, MB));
+	failed = cf_delay_arm("write_failed", 0);
+	ASSERT_LE(0, failed);
+	ret = cf_error_injection(1);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
+	ASSERT_LT(0, cf_delay_caught(failed, LONG));
+	cf_error_injection(0);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(0, cf_delay_go(failed));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_GT(0, ret);
+	ASSERT_EQ(0, serve_read(&m, c.fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
 }
 
 TEST_HARNESS_MAIN

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A system call that another thread makes; see task.h. */
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "task.h"
+
+static void *task_main(void *arg)
+{
+	struct cf_task *t = arg;
+
+	t->ret = t->fn(t->arg);
+	eventfd_write(t->event, 1);
+	return NULL;
+}
+
+int cf_task_start(struct cf_task *t, int (*fn)(void *arg), void *arg)
+{
+	int ret;
+
+	t->fn = fn;
+	t->arg = arg;
+	t->event = eventfd(0, EFD_CLOEXEC);
+	if (t->event < 0)
+		return -errno;
+	ret = pthread_create(&t->thread, NULL, task_main, t);
+	if (ret)
+		close(t->event);
+	return -ret;
+}
+
+int cf_task_wait(struct cf_task *t, int *ret, int ms)
+{
+	if (cf_poll(t->event, POLLIN, cf_ms(ms)) <= 0)
+		return -ETIMEDOUT;
+	pthread_join(t->thread, NULL);
+	close(t->event);
+	*ret = t->ret;
+	return 0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* A system call that another thread makes, and its result as something to wait for. */
+#ifndef CF_TASK_H
+#define CF_TASK_H
+
+#include <pthread.h>
+
+struct cf_task {
+	int		(*fn)(void *arg);
+	void		*arg;
+	int		ret;
+	int		event;
+	pthread_t	thread;
+};
+
+/* Call @fn in a thread of this process: 0 or a negative errno. */
+int cf_task_start(struct cf_task *t, int (*fn)(void *arg), void *arg);
+/* Has it returned? 0 with the result in @ret, or -ETIMEDOUT; to be called until it has. */
+int cf_task_wait(struct cf_task *t, int *ret, int ms);
+
+#endif /* CF_TASK_H */

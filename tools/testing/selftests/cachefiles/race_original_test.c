@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * In original mode, data that are taken away or become invalid between two steps of
+ * somebody who reads them are not taken for content.
+ */
+#include "harness.h"
+#include "lib/delay.h"
+#include "lib/task.h"
+
+#define FILE_SIZE	65536ULL
+
+static const unsigned char aux[8] = "version1";
+
+/* One file whose data are all present, and what a thread does with it. */
+struct act {
+	struct cf_task		task;
+	int			nf, cookie;
+	__u64			size;
+	unsigned char		buf[8192];
+	struct cf_netfs_read	r;
+};
+
+static int do_read(void *arg)
+{
+	struct act *a = arg;
+
+	return cf_nf_read(a->nf, a->cookie, 0, a->buf, 0, sizeof(a->buf), FILE_SIZE,
+			  CF_IO_ISSUE, CF_HOLE_FAIL, &a->r);
+}
+
+static int do_resize(void *arg)
+{
+	struct act *a = arg;
+
+	return cf_nf_resize(a->nf, a->cookie, a->size);
+}
+
+/* A reader that has looked, found all present, and is stopped: the trap it is in. */
+static int stop_reader(struct act *a, int nf, int cookie)
+{
+	int trap = cf_delay_arm("looked", 0), ret;
+
+	if (trap < 0)
+		return trap;
+	a->nf = nf;
+	a->cookie = cookie;
+	ret = cf_task_start(&a->task, do_read, a);
+	if (!ret)
+		ret = cf_delay_caught(trap, LONG);
+	return ret < 0 ? ret : trap;
+}
+
+/* Let it go on: it must not bring anything, and is completed once. */
+static void expect_nothing(struct __test_metadata *_metadata, struct act *a, int trap)
+{
+	int ret;
+
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&a->task, &ret, LONG));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(1, a->r.completions);
+	EXPECT_GE(0, a->r.result);
+}
+
+static int full_file(int nf, int vol)
+{
+	int c = cf_nf_file(nf, vol, "file", aux, sizeof(aux), FILE_SIZE, false);
+	int ret = c < 0 ? c : cf_nf_fill(nf, c, 1, FILE_SIZE);
+
+	return ret ? ret : cf_nf_check(nf, c, 1, 0, FILE_SIZE, FILE_SIZE) ?: c;
+}
+
+TEST_F(original, nothing_in_between)
+{
+	struct act a = { };
+	int c, trap, ret;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(self->nf, self->vol);
+	ASSERT_LT(0, c);
+	trap = stop_reader(&a, self->nf, c);
+	ASSERT_LE(0, trap);
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&a.task, &ret, LONG));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ((int)sizeof(a.buf), a.r.result);
+	EXPECT_EQ(-1, cf_differs(1, 0, a.buf, sizeof(a.buf)));
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
+}
+
+/* Cut off and given back as zeros after the look. */
+TEST_F(original, cut_between_look_and_read)
+{
+	struct act a = { };
+	int c, trap;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(self->nf, self->vol);
+	ASSERT_LT(0, c);
+	trap = stop_reader(&a, self->nf, c);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_resize(self->nf, c, 0));
+	ASSERT_EQ(0, cf_nf_resize(self->nf, c, FILE_SIZE));
+	expect_nothing(_metadata, &a, trap);
+	EXPECT_EQ(0, cf_nf_absent(self->nf, c, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
+}
+
+/* The look comes when the cut has begun and taken nothing yet. */
+TEST_F(original, look_during_cut)
+{
+	struct act a = { }, cut = { };
+	int c, trap, cutting, ret;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(self->nf, self->vol);
+	ASSERT_LT(0, c);
+	cutting = cf_delay_arm("cut_begun", 0);
+	ASSERT_LE(0, cutting);
+	cut.nf = self->nf;
+	cut.cookie = c;
+	ASSERT_EQ(0, cf_task_start(&cut.task, do_resize, &cut));
+	ASSERT_LT(0, cf_delay_caught(cutting, LONG));
+	trap = stop_reader(&a, self->nf, c);
+	ASSERT_LE(0, trap);
+	EXPECT_EQ(0, cf_delay_go(cutting));
+	ASSERT_EQ(0, cf_task_wait(&cut.task, &ret, LONG));
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_nf_resize(self->nf, c, FILE_SIZE));
+	expect_nothing(_metadata, &a, trap);
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
+}
+
+/* A write over the data fails, which makes a hole of them. */
+TEST_F(original, failed_write_between_look_and_read)
+{
+	struct act a = { };
+	int c, trap, ret;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(self->nf, self->vol);
+	ASSERT_LT(0, c);
+	trap = stop_reader(&a, self->nf, c);
+	ASSERT_LE(0, trap);
+	ret = cf_error_injection(1);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	EXPECT_GT(0, cf_nf_store(self->nf, c, 2, 0, 8192, FILE_SIZE));
+	cf_error_injection(0);
+	expect_nothing(_metadata, &a, trap);
+	EXPECT_EQ(0, cf_nf_absent(self->nf, c, 0, 8192, FILE_SIZE));
+	EXPECT_EQ(0, cf_nf_check(self->nf, c, 1, 8192, FILE_SIZE - 8192, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
+}
+
+/* The netfs says that nothing is right any more, after the look. */
+TEST_F(original, invalidated_between_look_and_read)
+{
+	static const unsigned char newer[8] = "version2";
+	struct act a = { };
+	int c, trap;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(self->nf, self->vol);
+	ASSERT_LT(0, c);
+	trap = stop_reader(&a, self->nf, c);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_invalidate(self->nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	expect_nothing(_metadata, &a, trap);
+	ASSERT_EQ(0, cf_nf_wait(self->nf, c, CF_STATE(CF_ACTIVE), CF_NO_DATA_TO_READ, 0, LONG,
+				NULL));
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
+}
+
+/* And while the cookie is looked up, when the old file has been found to be good. */
+TEST_F(original, d81_invalidated_during_lookup)
+{
+	static const unsigned char newer[8] = "version2";
+	int nf = self->nf, c, trap;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(nf, self->vol);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), FILE_SIZE);
+	ASSERT_LT(0, c);
+	trap = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_use(nf, c, false));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, FILE_SIZE));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), FILE_SIZE, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+TEST_HARNESS_MAIN
