@@ -224,34 +224,4 @@ TEST_F(ondemand, d25_buffer_vanishes)
 	EXPECT_EQ(fds, count_fds());
 }
 
-/* The number of an fd that is being delivered can't be used, nor be closed, yet. */
-TEST_F(ondemand, fd_is_published_last)
-{
-	struct cf_env *e = &self->e;
-	struct cf_result res;
-	struct cf_stall st;
-	struct cf_reader r;
-	struct cf_msg m;
-
-	ASSERT_EQ(0, start_stat(e, &r, "file"));
-	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
-	if (cf_stall_start(&st, e->dev))
-		SKIP(return, "no userfaultfd");
-	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
-	for (int fd = 3; fd < 64; fd++) {
-		char path[64], link[64] = "";
-
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		if (readlink(path, link, sizeof(link) - 1) < 0)
-			continue;
-		EXPECT_STRNE("anon_inode:[cachefiles]", link);
-	}
-	EXPECT_LT(0, cf_stall_finish(&st, &m));
-	ASSERT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
-	EXPECT_EQ(O_WRONLY, fcntl(cf_open_fd(&m), F_GETFL) & O_ACCMODE);
-	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 4));
-	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
-	EXPECT_EQ(0, res.err);
-}
-
 TEST_HARNESS_MAIN
