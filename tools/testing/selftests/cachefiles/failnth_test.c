@@ -12,7 +12,7 @@
 /* More allocations and copies than any of these calls makes. */
 #define MOST	60
 
-TEST_F_TIMEOUT(ondemand, delivery_of_open, 60)
+TEST_F_TIMEOUT(ondemand, d13_delivery_of_open, 60)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;

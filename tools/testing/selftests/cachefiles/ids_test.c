@@ -40,7 +40,7 @@ static int set_up(struct cf_env *e, struct two *t)
 	return ret;
 }
 
-TEST_F(ondemand, matrix)
+TEST_F(ondemand, d19_d20_matrix)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
@@ -135,6 +135,85 @@ TEST_F(ondemand, d24_never_twice)
 	}
 }
 
+/*
+ * A reopen is refused under the nose of a thread that is still busy with it. Its late
+ * answer must not be taken for one to somebody else's OPEN.
+ */
+TEST_F(ondemand, d17_late_answer)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader a, b;
+	struct cf_result res;
+	struct cf_msg m, n;
+	int fd;
+
+	fd = open_object(e, &a, "a", MB, &m);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_read(e, &a, "a", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENOENT));
+	ASSERT_EQ(0, cf_reader_wait(&a, &res, LONG));
+	EXPECT_EQ(ENOENT, res.err);
+
+	ASSERT_EQ(0, start_stat(e, &b, "b"));
+	ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_NE(m.hdr.msg_id, n.hdr.msg_id);
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, m.hdr.msg_id, MB));
+	EXPECT_EQ(0, cf_reader_done(&b));
+	ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, 9));
+	ASSERT_EQ(0, cf_reader_wait(&b, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(9, res.n);
+}
+
+/* An OPEN that has an id, since it was read in vain, and is not delivered. */
+static void expect_no_answer(struct __test_metadata *_metadata, struct cf_env *e,
+			     struct cf_reader *r)
+{
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	EXPECT_EQ(-1, read(e->dev, (void *)-8192UL, sizeof(struct cf_msg)));
+	EXPECT_EQ(EFAULT, errno);
+	for (__u32 id = 0; id < 16; id++) {
+		EXPECT_EQ(-EINVAL, cf_copen(e->dev, id, MB)) {
+			TH_LOG("id %u", id);
+		}
+		EXPECT_EQ(-EINVAL, cf_copen(e->dev, id, -EIO)) {
+			TH_LOG("id %u", id);
+		}
+	}
+	EXPECT_EQ(0, cf_reader_done(r));
+	EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, 0));
+}
+
+TEST_F(ondemand, d18_before_it_is_delivered)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	expect_no_answer(_metadata, e, &r);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(MB, res.n);
+	close(cf_open_fd(&m));
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	expect_no_answer(_metadata, e, &r);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
 /* A stale fd of an earlier opening of the same object answers nothing. */
 TEST_F(ondemand, earlier_opening)
 {
@@ -164,7 +243,7 @@ TEST_F(ondemand, earlier_opening)
 }
 
 /* What was taken back by restore is not answered before it is delivered again. */
-TEST_F(ondemand, taken_back)
+TEST_F(ondemand, d18_d20_taken_back)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;

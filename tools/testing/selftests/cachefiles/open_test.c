@@ -197,7 +197,7 @@ TEST_F(ondemand, d55_copen_id_grammar)
 	EXPECT_EQ(123, res.n);
 }
 
-TEST_F(ondemand, undelivered_open_takes_no_answer)
+TEST_F(ondemand, d18_undelivered_open_takes_no_answer)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;

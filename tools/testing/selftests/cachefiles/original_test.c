@@ -571,7 +571,7 @@ TEST_F(original, d81_invalidate_often)
 
 /* --- who is let in, and what happens when the cache goes --- */
 
-TEST_F(original, wants_cache_size)
+TEST_F(original, d12_wants_cache_size)
 {
 	int nf = self->nf, c;
 	char path[512];
@@ -587,7 +587,7 @@ TEST_F(original, wants_cache_size)
 }
 
 /* And the other way round: nobody could be asked for its data. */
-TEST_F(cache, knows_its_size)
+TEST_F(cache, d12_knows_its_size)
 {
 	int nf = cf_nf_open(), vol, c;
 

@@ -323,7 +323,7 @@ TEST_F_TIMEOUT(ondemand, d40_one_request_wakes_one, 60)
 }
 
 /* A cache whose disk fails is dead: everybody learns it at once. */
-TEST_F(device, d30_dead)
+TEST_F(device, d15_d30_dead)
 {
 	struct cf_env *e = &self->e;
 	struct cf_reader r[3];

@@ -423,7 +423,7 @@ TEST_F(rules, repeated)
 }
 
 /* While another process is in the middle of reading: it is not disturbed. */
-TEST_F(rules, during_a_copy)
+TEST_F(rules, d01_during_a_copy)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;

@@ -670,7 +670,7 @@ TEST_F_TIMEOUT(side_by_side, same_keys, 120)
 }
 
 /* A user of the other mode is refused in words, and harms nobody. */
-TEST_F_TIMEOUT(side_by_side, wrong_mode, 120)
+TEST_F_TIMEOUT(side_by_side, d12_wrong_mode, 120)
 {
 	struct party *o = &self->p[0], *d = &self->p[1];
 	char opts[96], line[512] = "", path[200];
