@@ -1,11 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# check.sh all|static|vm|debug
+# check.sh all|static|vm|debug|kcsan|coverage [TEST...]
 #
 # static: what can be said without running anything. vm: all kselftests on the stock
-# kernel in a virtual machine; debug: the same on the debug kernel, which is built when
-# it is not there. all: static and vm. Prints one line for each check or test program,
+# kernel in a virtual machine; debug: the same on the debug kernel; kcsan: those written
+# in C on the kernel that finds data races; coverage: all on that kernel, counting lines
+# (scripts/coverage.sh reads the counts). The kernels are built when they are not there.
+# all: static, vm, and on the debug kernel those tests that are about lifetime and
+# locking. TEST...: only these. Prints one line for each check or test program,
 # what failed in full, and at the end "N passed, N failed, N skipped". Logs are kept in
 # build/check. KERNEL=DIR also compiles against that kernel tree.
 set -euo pipefail
@@ -206,6 +209,16 @@ check_budgets() {
 	done < <(sed '/^#/d;/^$/d' scripts/budgets)
 }
 
+# Every state of the on-demand protocol, within bounds.
+check_model() {
+	local status=0
+
+	{ scripts/model.sh explore && scripts/model.sh selftest; } >"$logs/model" 2>&1 || status=$?
+	[ $status -ne 0 ] || sed -i 's/^/note: /' "$logs/model"
+	cat "$logs/model"
+	return $status
+}
+
 check_clean_tree() {
 	git status --porcelain | diff "$logs/status-before" - | grep '^>' || :
 }
@@ -226,6 +239,7 @@ static_checks() {
 	check "no markers, no BUG()" check_markers
 	check "licence identifiers" check_spdx
 	check "file sizes" check_budgets
+	check "state model" check_model
 	check "the build leaves the tree clean" check_clean_tree
 }
 
@@ -291,14 +305,26 @@ kselftest_programs() {
 	cp "$kselftests/settings" "$dir/"
 }
 
-# kselftest KERNEL [PROGRAM...]
+# kselftest stock|debug|kcsan|coverage [PROGRAM...]
 kselftest() {
-	local kernel=$1 scale=1 programs=("${@:2}") left round=0 status p f s log
+	local name=$1 kernel=$1 scale=1 slow='' patterns=(-name '*_test' -o -name '*_test.sh')
+	local programs=("${@:2}") left round=0 status p f s log options=() wrapper=
 
+	case $name in
+	stock) slow=1 ;; # Slow tests, lifecycle_test above all, are for the fast kernel.
+	debug) scale=10 ;;
+	kcsan) scale=4 && patterns=(-name '*_test') ;;
+	coverage) kernel=kcsan && scale=4 && options=(GCOV=y) && wrapper=with-coverage ;;
+	esac
+	[ "$kernel" = stock ] || scripts/build-kernel.sh "$kernel" || {
+		fail "building the $kernel kernel"
+		return
+	}
 	make -s -j "$jobs" KDIR="$kernel" DEBUG=y ERROR_INJECTION=y TEST_MODULES=y \
-		BUILD="build/kselftest-$kernel" >"$logs/make-$kernel.log" 2>&1 || {
-		fail "modules for the $kernel kernel, $logs/make-$kernel.log:"
-		tail -20 "$logs/make-$kernel.log"
+		BUILD="build/kselftest-$name" ${options[@]+"${options[@]}"} \
+		>"$logs/make-$name.log" 2>&1 || {
+		fail "modules for the $kernel kernel, $logs/make-$name.log:"
+		tail -20 "$logs/make-$name.log"
 		return
 	}
 	kselftest_programs || {
@@ -306,11 +332,7 @@ kselftest() {
 		return
 	}
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(
-		find build/selftests -maxdepth 1 \( -name '*_test' -o -name '*_test.sh' \) -printf '%f\n' |
-			sort)
-	# Slow tests, lifecycle_test above all, are for the fast kernel.
-	local slow=1
-	[ "$kernel" = stock ] || { scale=10 && slow=; }
+		find build/selftests -maxdepth 1 \( "${patterns[@]}" \) -printf '%f\n' | sort)
 	slow=${CF_SLOW-$slow}
 
 	# A machine that dies takes its test along, not the ones behind it.
@@ -318,12 +340,12 @@ kselftest() {
 	: >"$logs/ended"
 	while [ ${#left[@]} -gt 0 ]; do
 		round=$((round + 1))
-		log=$logs/kselftest-$kernel-$round
+		log=$logs/kselftest-$name-$round
 		status=0
-		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$kernel" --mem 3072 \
+		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$name" --mem 3072 \
 			--timeout $((2400 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
-			env CF_TIME_SCALE=$scale ${slow:+CF_SLOW=1} run-kselftests \
+			env CF_TIME_SCALE=$scale ${slow:+CF_SLOW=1} $wrapper run-kselftests \
 			/job/cachefiles "${left[@]}" \
 			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?
 		touch "$logs/ended.new"
@@ -348,9 +370,12 @@ kselftest() {
 	done
 }
 
+# About five minutes on the debug kernel.
+lifetime_and_locking=(LIST)
+
 case ${1:-all} in
-all | static | vm | debug) ;;
-*) die "usage: check.sh all|static|vm|debug" ;;
+all | static | vm | debug | kcsan | coverage) ;;
+*) die "usage: check.sh all|static|vm|debug|kcsan|coverage [TEST...]" ;;
 esac
 scripts/setup.sh build vm check
 mkdir -p "$logs"
@@ -358,13 +383,12 @@ case ${1:-all} in
 all)
 	static_checks
 	kselftest stock
+	echo "--- lifetime and locking, on the debug kernel:"
+	kselftest debug "${lifetime_and_locking[@]}"
 	;;
 static) static_checks ;;
 vm) kselftest stock "${@:2}" ;;
-debug)
-	scripts/build-kernel.sh debug
-	kselftest debug "${@:2}"
-	;;
+debug | kcsan | coverage) kselftest "$@" ;;
 esac
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]
