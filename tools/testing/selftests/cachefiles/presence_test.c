@@ -334,7 +334,7 @@ TEST_F_TIMEOUT(suitable, accepted, 300)
 	TH_LOG("bind takes %lld.%lld ms", took / 20, took % 20 / 2);
 }
 
-TEST_F_TIMEOUT(unsuitable, refused, 120)
+TEST_F_TIMEOUT(unsuitable, d45_refused, 120)
 {
 	struct cf_env *e = &self->s.e;
 	char other[160], line[512] = "";
@@ -778,6 +778,104 @@ TEST_F_TIMEOUT(suitable, granules_original, 600)
 	compare(_metadata, &m);
 	detach(_metadata, &m, &self->s.m);
 	attach(_metadata, &m);
+	compare(_metadata, &m);
+	detach(_metadata, &m, &self->s.m);
+	EXPECT_EQ(0, cf_nf_odd(m.nf));
+	close(m.nf);
+}
+
+/* --- less than a granule --- */
+
+FIXTURE(small_blocks) {
+	struct store s;
+};
+
+FIXTURE_VARIANT(small_blocks) {
+	struct cf_backing b;
+};
+
+FIXTURE_SETUP(small_blocks)
+{
+	int ret = store_init(&self->s, &variant->b);
+
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(small_blocks)
+{
+	store_exit(&self->s);
+}
+
+FIXTURE_VARIANT_ADD(small_blocks, ext4) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4 " -b1024" },
+};
+
+FIXTURE_VARIANT_ADD(small_blocks, xfs) {
+	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS " -bsize=1024" },
+};
+
+/* Holes of 1 KiB at the start, in the middle and at the end of what is there. */
+static void nibble(struct __test_metadata *_metadata, struct model *m, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	for (unsigned int i = 0; i < 4; i++) {
+		unsigned int g = 10 + 3 * i;
+
+		ASSERT_EQ(0, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				       (off_t)g * CF_BLOCK + i * 1024, 1024));
+		m->is[g] = ABSENT;
+	}
+	/* Data of 1 KiB where nothing was. */
+	for (unsigned int i = 0; i < 4; i++) {
+		off_t at = (off_t)(40 + 3 * i) * CF_BLOCK + i * 1024;
+
+		ASSERT_EQ(1024, pwrite(fd, m->shared, 1024, at));
+	}
+	ASSERT_EQ(0, fsync(fd));
+	close(fd);
+}
+
+/* Of a granule in parts nothing is believed, and an answer is never of no length. */
+TEST_F_TIMEOUT(small_blocks, d66_part_of_a_granule, 120)
+{
+	struct cf_env *e = &self->s.e;
+	char path[512];
+	struct model m;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
+	start(_metadata, &m, e);
+	fill(_metadata, &m, 0, 32, STORED);
+	snprintf(path, sizeof(path), "%s/cache", e->dir);
+	ASSERT_EQ(1, cf_tree_count(path, found_file, path));
+	memset(m.shared, 0xcc, CF_BLOCK);
+	nibble(_metadata, &m, path);
+	read_back(_metadata, &m, 0, GRANULES, CF_BLOCK, false);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
+TEST_F_TIMEOUT(small_blocks, d66_part_of_a_granule_original, 120)
+{
+	struct cf_env *e = &self->s.e;
+	struct model m = { .e = e };
+	char path[512];
+
+	m.nf = cf_nf_open();
+	if (m.nf < 0)
+		SKIP(return, "no cf_netfs module");
+	m.shared = calloc(GRANULES, CF_BLOCK);
+	ASSERT_NE(NULL, m.shared);
+	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
+	attach(_metadata, &m);
+	store(_metadata, &m, 0, 32, STORED);
+	ASSERT_EQ(0, cf_nf_path(e->dir, VOLUME, "file", 4, path, sizeof(path)));
+	memset(m.shared, 0xcc, CF_BLOCK);
+	nibble(_metadata, &m, path);
 	compare(_metadata, &m);
 	detach(_metadata, &m, &self->s.m);
 	EXPECT_EQ(0, cf_nf_odd(m.nf));
