@@ -131,6 +131,27 @@ TEST_F(ondemand, d35_remount_does_not_wait)
 	EXPECT_EQ(4096, read_here(e, "file", 1, 0, 4096));
 }
 
+/* The CLOSE stays unread: who waits for the new opening can be killed all the same. */
+TEST_F(ondemand, d35_remount_is_killed)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg first, m;
+	struct cf_reader r;
+
+	ASSERT_LE(0, open_object(e, &r, "file", MB, &first));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_LE(0, cf_env_umount(e, PROMPT));
+		ASSERT_EQ(0, cf_env_mount(e));
+		ASSERT_EQ(0, start_stat(e, &r, "file"));
+		EXPECT_EQ(-ETIMEDOUT, cf_reader_wait(&r, (struct cf_result[1]) {}, BRIEF));
+		EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	}
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
+	EXPECT_EQ(first.hdr.object_id, m.hdr.object_id);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_LE(0, open_object(e, &r, "file", MB, &m));
+}
+
 /* Requests that are outstanding when the mount goes do not outlive it. */
 TEST_F(ondemand, drop_ends_requests)
 {

@@ -5,6 +5,7 @@
  */
 #include "harness.h"
 
+#include <stdio.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
@@ -25,18 +26,58 @@ static void thaw(int fd)
 	close(fd);
 }
 
-/* The only holder of the device is killed: it can be reaped, frozen or not. */
-TEST_F(device, d36_daemon_is_reaped)
+/* A disk that can be stopped, with the store on it. */
+static int disk(struct cf_env *e, char name[64], const char *how)
 {
-	struct cf_env *e = &self->e;
+	char script[1024];
+	const char *const argv[] = { "sh", "-c", script, NULL };
+	int ret;
+
+	snprintf(name, 64, "cf-frozen-%d", getpid());
+	snprintf(script, sizeof(script),
+		 "i=" CF_BASE "/disk%1$d n=%2$s d=/dev/mapper/%2$s\n"
+		 "case %3$s in\n"
+		 "make)	truncate -s 256M $i && l=$(losetup -f --show $i) &&\n"
+		 "	dmsetup create $n --table \"0 $(blockdev --getsz $l) linear $l 0\" &&\n"
+		 "	{ [ -e $d ] || dmsetup mknodes $n; } &&\n"
+		 "	mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard $d &&\n"
+		 "	mkdir -p %4$s && mount $d %4$s ;;\n"
+		 "stop)	dmsetup suspend --noflush --nolockfs $n ;;\n"
+		 "go)	dmsetup resume $n ;;\n"
+		 "remove) umount %4$s; dmsetup remove --retry $n &&\n"
+		 "	losetup -d $(losetup -n -O NAME -j $i) ;;\n"
+		 "esac\n",
+		 getpid(), name, how, e->dir);
+	ret = cf_run(30000, argv);
+	return ret > 0 ? -EIO : ret;
+}
+
+static bool have_dm(void)
+{
+	const char *const argv[] = { "sh", "-c", "modprobe -q dm-mod; dmsetup version", NULL };
+
+	return !cf_run(20000, argv);
+}
+
+/* The only holder of the device is killed: it can be reaped, whatever hangs below. */
+static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, bool frozen)
+{
 	struct cf_server s;
 	struct cf_result res;
 	struct cf_reader r;
-	int fd;
+	char name[64];
+	int fd = -1;
 
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
-	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	if (frozen) {
+		ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	} else {
+		if (!have_dm())
+			SKIP(return, "no dmsetup (CONFIG_BLK_DEV_DM)");
+		snprintf(e->dir, sizeof(e->dir), CF_BASE "/s%d", getpid());
+		ASSERT_EQ(0, disk(e, name, "make"));
+	}
 	ASSERT_EQ(0, cf_env_bind(e));
 	ASSERT_EQ(0, cf_env_mount(e));
 	ASSERT_EQ(0, cf_server_init(&s, e->dev));
@@ -49,11 +90,18 @@ TEST_F(device, d36_daemon_is_reaped)
 	close(e->dev);
 	e->dev = -1;
 
-	fd = freeze(e);
+	if (frozen)
+		fd = freeze(e);
+	else
+		fd = disk(e, name, "stop");
 	ASSERT_LE(0, fd);
 	kill(s.pid, SIGKILL);
 	EXPECT_EQ(0, cf_server_wait(&s, PROMPT));
-	thaw(fd);
+	if (frozen) {
+		thaw(fd);
+	} else {
+		EXPECT_EQ(0, disk(e, name, "go"));
+	}
 	cf_server_stop(&s);
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 
@@ -65,6 +113,21 @@ TEST_F(device, d36_daemon_is_reaped)
 	EXPECT_LE(0, open_object(e, &r, "file", MB, (struct cf_msg[1]) {}));
 	EXPECT_EQ(65536, read_here(e, "file", 1, 0, 65536));
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	close(e->dev);
+	e->dev = -1;
+	if (!frozen) {
+		EXPECT_EQ(0, disk(e, name, "remove"));
+	}
+}
+
+TEST_F(device, d36_daemon_is_reaped)
+{
+	reap_daemon(_metadata, &self->e, true);
+}
+
+TEST_F(device, d36_daemon_is_reaped_with_the_disk_stopped)
+{
+	reap_daemon(_metadata, &self->e, false);
 }
 
 /* A reader whose data can't be written is killed, and the rest is served later. */
@@ -96,6 +159,9 @@ TEST_F(device, d39_reader_is_killed)
 	EXPECT_LE(0, cf_reader_kill(&r[0], 1000));
 	/* What is there is there. */
 	EXPECT_EQ(4096, read_here(e, "file", 1, 0, 4096));
+	/* A write of the daemon holds no lock that anybody else needs. */
+	EXPECT_EQ(0, cf_poll(r[1].pipe, POLLIN, 0));
+	EXPECT_EQ(-EBUSY, cf_env_umount(e, PROMPT));
 	thaw(fd);
 	ASSERT_EQ(0, cf_reader_wait(&r[1], &res, LONG));
 	EXPECT_EQ(0, res.err);

@@ -4,9 +4,25 @@
  * is in, the request ends soon after, and nobody else is harmed.
  */
 #include "harness.h"
+#include "lib/delay.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mman.h>
 
 /* After this long the cache has noticed that a reader is gone. */
 #define GRACE	2000
+
+/* A request whose reader is gone goes by itself: the device stops being readable. */
+static int until_idle(struct cf_env *e)
+{
+	long long end = cf_now() + cf_ms(GRACE);
+
+	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
+		poll(NULL, 0, 10);
+	return cf_idle(e->dev) ? 0 : -ETIMEDOUT;
+}
 
 /* Read @name at @off in a new process while this one is the daemon. */
 static void read_and_serve(struct __test_metadata *_metadata, struct cf_env *e,
@@ -64,7 +80,6 @@ TEST_F(ondemand, d34_open_sent)
 TEST_F(ondemand, d33_read_queued)
 {
 	struct cf_env *e = &self->e;
-	long long end;
 	struct cf_reader r;
 	struct cf_msg m;
 	int fd;
@@ -74,11 +89,7 @@ TEST_F(ondemand, d33_read_queued)
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 8192, 4096));
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
 	EXPECT_LE(0, cf_reader_kill(&r, 1000));
-	/* The request goes by itself: the device stops being readable. */
-	end = cf_now() + cf_ms(GRACE);
-	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
-		poll(NULL, 0, 10);
-	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(0, until_idle(e));
 	read_and_serve(_metadata, e, fd, 8192);
 }
 
@@ -232,6 +243,157 @@ TEST_F(ondemand, d33_reopening)
 	read_and_serve(_metadata, e, fd, 8192);
 }
 
+/* --- killed while the READ is being completed, at the highest priority --- */
+
+struct rt_job {
+	char	path[160];
+	__u64	off;
+	bool	rt;
+	bool	mapped;
+};
+
+static int pin(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+static int read_pinned(void *arg)
+{
+	const struct sched_param param = { .sched_priority = 50 };
+	const struct rt_job *job = arg;
+	char *p, byte;
+	int fd;
+
+	fd = open(job->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || pin() || posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM))
+		return errno ?: EIO;
+	if (job->rt && sched_setscheduler(0, SCHED_FIFO, &param))
+		return errno;
+	if (!job->mapped)
+		return pread(fd, &byte, 1, (off_t)job->off) == 1 ? 0 : errno ?: EIO;
+	p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, (off_t)job->off);
+	if (p == MAP_FAILED || madvise(p, 4096, MADV_RANDOM))
+		return errno;
+	return *p ? 0 : EIO;
+}
+
+struct completer {
+	int	fd;
+	__u32	id;
+	int	ret;
+};
+
+static void *complete_read(void *arg)
+{
+	struct completer *c = arg;
+
+	pin();
+	c->ret = cf_cread(c->fd, c->id);
+	return NULL;
+}
+
+/* The one who completes is stopped where he has taken the READ and not gone on. */
+static void kill_in_completion(struct __test_metadata *_metadata, struct cf_env *e,
+			       struct rt_job job)
+{
+	struct completer c;
+	struct cf_reader r, o;
+	pthread_t thread;
+	struct cf_msg m;
+	int fd, trap;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	fd = open_object(e, &o, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	snprintf(job.path, sizeof(job.path), "%s/file", e->mnt);
+	job.off = 8192;
+	ASSERT_EQ(0, cf_child(&r, read_pinned, &job));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(4096, cf_fill(fd, 1, 8192, 4096, MB));
+	trap = cf_delay_arm("done", 0);
+	ASSERT_LE(0, trap);
+	c = (struct completer) { .fd = fd, .id = m.hdr.msg_id };
+	ASSERT_EQ(0, pthread_create(&thread, NULL, complete_read, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+
+	/* A fault waits inside the netfs library: until the completion, but no longer. */
+	kill(r.pid, SIGKILL);
+	if (job.mapped) {
+		EXPECT_EQ(0, cf_delay_go(trap));
+		EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	} else {
+		EXPECT_LE(0, cf_reader_kill(&r, 1000));
+		EXPECT_EQ(0, cf_delay_go(trap));
+	}
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, c.ret);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(4096, read_here(e, "file", 1, 8192, 4096));
+	read_and_serve(_metadata, e, fd, 65536);
+}
+
+TEST_F(ondemand, d33_read_completing)
+{
+	kill_in_completion(_metadata, &self->e, (struct rt_job) { .rt = false });
+}
+
+TEST_F(ondemand, d33_read_completing_realtime)
+{
+	kill_in_completion(_metadata, &self->e, (struct rt_job) { .rt = true });
+}
+
+TEST_F(ondemand, d33_fault_completing_realtime)
+{
+	kill_in_completion(_metadata, &self->e, (struct rt_job) { .rt = true, .mapped = true });
+}
+
+/*
+ * Readers with the daemon's processor to themselves whenever they want it, killed with
+ * their READs queued, delivered and being answered: the daemon gets on.
+ */
+TEST_F(ondemand, d33_realtime_on_one_processor)
+{
+	enum { ROUNDS = 30 };
+	struct cf_env *e = &self->e;
+	struct rt_job job = { .rt = true };
+	struct cf_reader r, o;
+	cpu_set_t all;
+	struct cf_msg m;
+	int fd, ret;
+
+	fd = open_object(e, &o, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	ASSERT_EQ(0, pin());
+	snprintf(job.path, sizeof(job.path), "%s/file", e->mnt);
+	for (int i = 0; i < ROUNDS; i++) {
+		job.off = i * 8192;
+		ASSERT_EQ(0, cf_child(&r, read_pinned, &job));
+		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+		if (i % 3) {
+			ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+			EXPECT_EQ(4096, cf_fill(fd, 1, job.off, 4096, MB));
+		}
+		kill(r.pid, SIGKILL);
+		if (i % 3 == 0) {
+			EXPECT_EQ(0, until_idle(e));
+		} else if (i % 3 == 2) {
+			ret = cf_cread(fd, m.hdr.msg_id);
+			EXPECT_TRUE(ret == 0 || ret == -EINVAL) {
+				TH_LOG("late answer: %d", ret);
+			}
+		}
+		EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	}
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
+	read_and_serve(_metadata, e, fd, MB - 4096);
+}
+
 /* A crowd that is killed in the middle of read-ahead leaves nothing behind. */
 TEST_F(ondemand, crowd)
 {
@@ -239,7 +401,6 @@ TEST_F(ondemand, crowd)
 	struct cf_env *e = &self->e;
 	struct cf_reader r[NR], o;
 	struct cf_msg m;
-	long long end;
 	int fd;
 
 	fd = open_object(e, &o, "file", 16 * MB, &m);
@@ -251,10 +412,7 @@ TEST_F(ondemand, crowd)
 	for (int i = 0; i < NR; i++) {
 		EXPECT_LE(0, cf_reader_kill(&r[i], 1000));
 	}
-	end = cf_now() + cf_ms(GRACE);
-	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
-		poll(NULL, 0, 10);
-	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(0, until_idle(e));
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 

@@ -4,6 +4,7 @@
  * again through a new one, and every reader gets its data or the errno given.
  */
 #include "harness.h"
+#include "lib/delay.h"
 
 #include <sched.h>
 #include <stdatomic.h>
@@ -493,6 +494,40 @@ static void *close_soon(void *arg)
 			sched_yield();
 	}
 	return NULL;
+}
+
+/* The same, with the close between picking the READ and copying the message. */
+TEST_F(ondemand, d23_closed_when_picked)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg o, n, m;
+	struct cf_stall st;
+	struct cf_reader r;
+	int fd, trap;
+
+	fd = open_object(e, &r, "file", MB, &o);
+	ASSERT_LE(0, fd);
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	trap = cf_delay_arm("picked", 0);
+	ASSERT_LE(0, trap);
+	if (cf_stall_start(&st, e->dev))
+		SKIP(return, "no userfaultfd");
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	close(fd);
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_stall_parked(&st, LONG));
+	/* In the place of the READ comes the OPEN that it needs. */
+	ASSERT_LT(0, cf_stall_finish(&st, &n));
+	ASSERT_EQ(CACHEFILES_OP_OPEN, n.hdr.opcode);
+	EXPECT_NE(o.hdr.object_id, n.hdr.object_id);
+	ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(n.hdr.object_id, m.hdr.object_id);
+	ASSERT_EQ(0, serve_read(&m, cf_open_fd(&n), 1, MB));
+	finish(_metadata, &r, 0);
 }
 
 TEST_F_TIMEOUT(ondemand, d23_read_names_its_opening, 60)

@@ -5,6 +5,10 @@
  */
 #include "harness.h"
 
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
 struct outstanding {
 	struct cf_reader	r[5];
 	int			fd;
@@ -99,6 +103,93 @@ TEST_F(ondemand, d37_new_cache_at_once)
 	EXPECT_EQ(1, cf_idle(e->dev));
 	EXPECT_EQ(-EIO, cf_fill(o.fd, 1, 0, 4096, MB));
 	close(o.fd);
+}
+
+/* The names of what a process has open that belongs to a cache. */
+static int cache_fds(pid_t pid)
+{
+	char dir[64], path[330], to[256];
+	struct dirent *de;
+	int nr = 0;
+	DIR *d;
+
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", pid);
+	d = opendir(dir);
+	if (!d)
+		return -errno;
+	while ((de = readdir(d))) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "%s/%s", dir, de->d_name);
+		n = readlink(path, to, sizeof(to) - 1);
+		if (n < 0)
+			continue;
+		to[n] = '\0';
+		nr += !strcmp(to, CF_DEVICE) || strstr(to, "[cachefiles]");
+	}
+	closedir(d);
+	return nr;
+}
+
+/* A daemon that opens an object, starts a helper, says its pid and goes on. */
+static void daemon_with_helper(int dev, int out)
+{
+	struct cf_msg m;
+	pid_t pid;
+
+	if (cf_expect(dev, &m, CACHEFILES_OP_OPEN, LONG) ||
+	    cf_copen(dev, m.hdr.msg_id, MB))
+		_exit(1);
+	pid = fork();
+	if (!pid) {
+		execlp("sleep", "sleep", "1000", NULL);
+		_exit(1);
+	}
+	if (write(out, &pid, sizeof(pid)) != sizeof(pid))
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+/* What the daemon has started lives on, and holds nothing of the cache. */
+TEST_F(ondemand, d37_helper_outlives_daemon)
+{
+	struct cf_env *e = &self->e;
+	pid_t daemon, helper = 0;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int out[2];
+
+	ASSERT_EQ(0, pipe2(out, O_CLOEXEC));
+	daemon = fork();
+	ASSERT_LE(0, daemon);
+	if (!daemon)
+		daemon_with_helper(e->dev, out[1]);
+	close(out[1]);
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	ASSERT_EQ(0, res.err);
+	ASSERT_EQ((ssize_t)sizeof(helper), read(out[0], &helper, sizeof(helper)));
+	EXPECT_EQ(2, cache_fds(daemon));
+	/* The end of the pipe says that the helper has executed its program. */
+	kill(daemon, SIGKILL);
+	ASSERT_EQ(daemon, waitpid(daemon, NULL, 0));
+	EXPECT_EQ(0, read(out[0], &helper, sizeof(helper)));
+	EXPECT_EQ(0, cache_fds(helper));
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	/* Ours is the last descriptor of the device: a new cache comes at once. */
+	ASSERT_EQ(0, cf_env_rebind(e));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, 5000));
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_EQ(0, kill(helper, 0));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(0, cf_env_mount(e));
+	EXPECT_LE(0, open_object(e, &r, "file", MB, &m));
+	kill(helper, SIGKILL);
+	close(out[0]);
 }
 
 /* The only holder of the device is killed: its end is the end of the cache. */
