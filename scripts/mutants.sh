@@ -36,12 +36,24 @@
 #	WITHOUT=TESTS	leave these out, such as those that want an idle machine
 #	CF_TIME_SCALE=N	how much longer than usual things may take (10 on the debug kernel)
 #	ALL=y		all tests on the debug kernel, too, not only the likely ones
+#
+# A historical mutant is a file ID.mutant, in which each old text must be found once:
+#
+#	# D21: what the defect looks like here
+#	# tests: reopen_test kill_test
+#	# kernel: stock			(or debug, if only a sanitizer shows it)
+#	file fs/cachefiles/failover.c
+#	<<<<
+#	old lines
+#	====
+#	new lines
+#	>>>>
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 case ${1:-} in
 --help)
-	sed -n '4,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'
+	sed -n '4,/^set/s/^# \{0,1\}//p' "$0"
 	exit
 	;;
 --list | --show | --check | '') ;;
