@@ -74,6 +74,11 @@ static bool nobody_stale(void)
 	return !atomic_load(&sh->stale.file);
 }
 
+static bool other_helpless(void)
+{
+	return other_gone() || atomic_load(&sh->daemons[other].foreign);
+}
+
 /* --- daemons --- */
 
 /* There is a daemon that serves, afterwards. */
@@ -91,6 +96,36 @@ static bool end_current(void)
 {
 	kill_daemon(current);
 	return pump(cf_ms(REACHED), current_gone);
+}
+
+static long long mark;
+
+/* Whatever began before the mark is over. */
+static bool nobody_waits(void)
+{
+	for (unsigned int i = 0; i < sh->opt.readers; i++) {
+		long long since = atomic_load(&sh->readers[i].since);
+
+		if (since && since < mark)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * While somebody serves, all that has been begun comes to an end.  That has to be
+ * seen before errors are allowed, or the next daemon dies: what closing its
+ * descriptors brings back may have been lost before.
+ */
+static bool settle(void)
+{
+	if (!serve_on())
+		return false;
+	mark = cf_now();
+	if (pump(cf_ms(REACHED), nobody_waits))
+		return true;
+	fault("somebody waits for a daemon that serves");
+	return false;
 }
 
 static void arm(const struct item *i, int skip)
@@ -148,8 +183,13 @@ static bool take_over(void)
 	good = pump(cf_ms(REACHED), current_ready);
 	pump(20 + draw(100), NULL);
 	atomic_store(&sh->daemons[other].struck, 0);
+	atomic_store(&sh->daemons[other].foreign, 0);
 	kill(who.daemons[other].pid, SIGCONT);
+	/* Let it have read what it can't answer, besides what it can. */
+	atomic_store(&sh->want_new, 1);
 	pump(20 + draw(150), NULL);
+	pump(cf_ms(1000), other_helpless);
+	atomic_store(&sh->want_new, 0);
 	pump(cf_ms(1500), nobody_stale);
 	kill_daemon(other);
 	good = good && pump(cf_ms(REACHED), other_gone);
@@ -159,7 +199,7 @@ static bool take_over(void)
 	if (good && cf_cmd(who.device, "restore"))
 		fault("restore: %s", strerror(errno));
 	who.restores++;
-	return good;
+	return good && settle();
 }
 
 /* Carry out one item: was it? */
@@ -192,6 +232,9 @@ static bool carry_out(const struct item *i)
 	case A_TAKEOVER:
 		return pump(cf_ms(REACHED), current_stopped) && take_over();
 	default:
+		/* An OPEN can't be answered then. */
+		if (i->kind != K_READ && i->point == P_GOT)
+			return pump(cf_ms(REACHED), current_gone);
 		pump(draw(40), NULL);
 		atomic_store(&sh->daemons[current].struck, 0);
 		return true;
@@ -294,7 +337,7 @@ static bool left(void)
 static void remount(int mount)
 {
 	note("unmount %d", mount);
-	if (!serve_on())
+	if (!settle())
 		return;
 	atomic_store(&sh->mount_on[mount], 0);
 	leaving = mount;
@@ -316,6 +359,8 @@ static void force(int mount)
 {
 	int ret;
 
+	if (!settle())
+		return;
 	note("umount -f %d", mount);
 	atomic_fetch_add(&sh->mount_gen[mount], 1);
 	if (!draw(2))
@@ -327,17 +372,6 @@ static void force(int mount)
 	if (ret && ret != EBUSY)
 		fault("umount -f of %d: %s", mount, strerror(ret));
 	atomic_fetch_add(&sh->mount_gen[mount], 1);
-}
-
-static bool nobody_waits(void)
-{
-	for (unsigned int i = 0; i < sh->opt.readers; i++) {
-		long long since = atomic_load(&sh->readers[i].since);
-
-		if (since && since < who.closed)
-			return false;
-	}
-	return true;
 }
 
 static int bind_cache(void)
@@ -354,6 +388,8 @@ static void rebind(void)
 	bool first = draw(2);
 	int ret;
 
+	if (!settle())
+		return;
 	note("close the device");
 	atomic_fetch_add(&sh->cache_gen, 1);
 	if (first)
@@ -364,6 +400,7 @@ static void rebind(void)
 		close(who.device);
 	who.device = -1;
 	who.closed = cf_now();
+	mark = who.closed;
 	if (!pump(cf_ms(REACHED), nobody_waits))
 		return;
 	pump(draw(200), NULL);
@@ -427,8 +464,10 @@ bool surroundings_up(void)
 bool surroundings_down(void)
 {
 	note("the end");
-	if (!serve_on() || !stop_readers())
+	if (!serve_on() || !stop_readers()) {
+		fault("there are readers that do not end");
 		return false;
+	}
 	for (int i = (sh->opt.image ? MOUNTS : VOLUMES) - 1; i >= 0; i--) {
 		if (!umount_now(i))
 			return false;
@@ -506,6 +545,8 @@ void campaign(void)
 		remount(1);
 	while (!atomic_load(&sh->failed) && !enough() && cf_now() < who.deadline) {
 		anything();
+		if (!draw(10))
+			settle();
 		make_room();
 	}
 	/* Left alone, everybody gets on. */

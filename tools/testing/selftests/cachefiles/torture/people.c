@@ -122,11 +122,15 @@ bool stop_readers(void)
 	return pump(cf_ms(STUCK), no_readers);
 }
 
+/* One who has waited for long may be stuck: that must not be covered up. */
 static void kill_some_reader(void)
 {
 	unsigned int nr = draw(sh->opt.readers);
 	pid_t pid = atomic_load(&sh->readers[nr].pid);
+	long long since = atomic_load(&sh->readers[nr].since);
 
+	if (since && cf_now() - since > 1000)
+		return;
 	if (!pid || who.readers[nr].killed || atomic_load(&sh->quit))
 		return;
 	who.readers[nr].killed = cf_now();

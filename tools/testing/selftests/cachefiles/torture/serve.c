@@ -276,6 +276,13 @@ static bool carry_out(const struct cf_msg *m, unsigned int file)
 	return strike(K_READ, P_ANSWERED);
 }
 
+/* Only the one who has the descriptor can answer: it needs a restore. */
+static void not_mine(void)
+{
+	add(&sh->foreign, 1);
+	atomic_fetch_add(&self->foreign, 1);
+}
+
 static void handle_read(const struct cf_msg *m, unsigned int *seed)
 {
 	int fd = cf_rd(m)->fd;
@@ -292,7 +299,7 @@ static void handle_read(const struct cf_msg *m, unsigned int *seed)
 		if (s->object_id == m->hdr.object_id)
 			closing = carry_out(m, s->file);
 		else
-			add(&sh->foreign, 1);
+			not_mine();
 		pthread_rwlock_unlock(&s->lock);
 	}
 	if (closing)
@@ -404,6 +411,7 @@ void serve(int dev, int slot, int restores, int die_at_restore)
 	self = &sh->daemons[slot];
 	atomic_store(&self->held, 0);
 	atomic_store(&self->struck, 0);
+	atomic_store(&self->foreign, 0);
 	if (setrlimit(RLIMIT_NOFILE, &lim))
 		_exit(21);
 	slots = mmap(NULL, MAX_FDS * sizeof(*slots), PROT_READ | PROT_WRITE,

@@ -73,6 +73,7 @@ struct daemon_state {
 	_Atomic int	held;		/* messages it has read and is not done with */
 	_Atomic int	struck;		/* the plan was carried out; the kind, plus one */
 	_Atomic int	ready;		/* it has restored and serves */
+	_Atomic int	foreign;	/* READs for a descriptor of another one */
 };
 
 struct reader_state {

@@ -2,9 +2,10 @@
 /*
  * The watcher: reports tasks that sleep where no signal reaches them.
  *
- * A task that is in state D for five seconds without having run is killed, and is
- * a fault if it does not go then.  Tasks of the kernel can't be killed, and have
- * longer, for the disk may be slow.
+ * A task that has been killed, or is a helper of the kernel, must not be in state D
+ * for long without having run.  Others wait there for a daemon, and are killed
+ * after some time, to see whether they can be; that is longer than the supervisor
+ * lets readers wait.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -21,6 +22,8 @@
 #define MAX_STUCK	256
 #define LIMIT		5000
 #define KERNEL_LIMIT	20000
+#define KILL_LIMIT	20000
+#define SIGKILL_BIT	(1ULL << (SIGKILL - 1))
 
 static struct stuck {
 	int			pid, tid;
@@ -29,10 +32,10 @@ static struct stuck {
 	bool			there;
 } stuck[MAX_STUCK];
 
-/* How often it has been switched away from, if it is in state D. */
-static bool is_in_d(int pid, int tid, unsigned long long *switches, char name[64])
+/* How often it has been switched away from, if it is in state D, and is it killed? */
+static bool is_in_d(int pid, int tid, unsigned long long *switches, bool *killed, char name[64])
 {
-	unsigned long long willing, unwilling;
+	unsigned long long willing, unwilling, own, shared;
 	char path[64], text[4096], *at;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", pid, tid);
@@ -46,6 +49,9 @@ static bool is_in_d(int pid, int tid, unsigned long long *switches, char name[64
 			  &willing, &unwilling) != 2)
 		return false;
 	*switches = willing + unwilling;
+	at = strstr(text, "\nSigPnd:");
+	*killed = at && sscanf(at, "\nSigPnd: %llx\nShdPnd: %llx", &own, &shared) == 2 &&
+		  (own | shared) & SIGKILL_BIT;
 	if (sscanf(text, "Name:\t%63s", name) != 1)
 		*name = '\0';
 	return true;
@@ -75,8 +81,9 @@ static void look_at(int pid, int tid)
 	struct stuck *s, *unused = NULL;
 	unsigned long long switches;
 	char name[64];
+	bool killed;
 
-	if (!is_in_d(pid, tid, &switches, name))
+	if (!is_in_d(pid, tid, &switches, &killed, name))
 		return;
 	for (s = stuck; s < stuck + MAX_STUCK; s++) {
 		if (s->tid == tid)
@@ -95,16 +102,16 @@ static void look_at(int pid, int tid)
 	}
 	s->switches = switches;
 	s->there = true;
-	if (cf_now() - s->since < cf_ms(LIMIT))
-		return;
 	if (is_of_kernel(pid)) {
 		if (cf_now() - s->since > cf_ms(KERNEL_LIMIT))
 			report(s, name, "");
-	} else if (!s->killed) {
+	} else if (killed) {
+		if (!s->killed)
+			s->killed = cf_now();
+		else if (cf_now() - s->killed > cf_ms(LIMIT))
+			report(s, name, ", and killing does not end it");
+	} else if (cf_now() - s->since > cf_ms(KILL_LIMIT)) {
 		kill(pid, SIGKILL);
-		s->killed = cf_now();
-	} else if (cf_now() - s->killed > cf_ms(LIMIT)) {
-		report(s, name, ", and killing does not end it");
 	}
 }
 
