@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Out-of-tree build of cachefiles.ko and ondemandfs.ko; "make help" lists all.
 
-# A directory, or stock, stock-6.1, base or debug for a kernel of scripts/setup.sh or
-# scripts/build-kernel.sh.
+# A directory, or stock, stock-6.1, base, debug or kcsan for a kernel of
+# scripts/setup.sh or scripts/build-kernel.sh.
 KDIR	?= /lib/modules/$(shell uname -r)/build
-ifneq ($(filter stock stock-% base debug,$(KDIR)),)
+ifneq ($(filter stock stock-% base debug kcsan,$(KDIR)),)
 override KDIR := $(shell scripts/kernel-path.sh build $(KDIR))
 endif
 
@@ -50,7 +50,7 @@ clean:
 	+[ ! -f tools/testing/selftests/cachefiles/Makefile ] || \
 		$(MAKE) -s -C tools/testing/selftests/cachefiles clean
 
-check check-static check-vm check-debug:
+check check-static check-vm check-debug check-kcsan:
 	+scripts/check.sh $(patsubst check-%,%,$(@:check=all))
 
 demo bench torture fuzz mutants coverage model:
@@ -59,6 +59,6 @@ demo bench torture fuzz mutants coverage model:
 help:
 	@cat scripts/help.txt
 
-.PHONY: modules test_modules modules_install clean check check-static check-vm check-debug demo bench torture fuzz mutants \
+.PHONY: modules test_modules modules_install clean check check-static check-vm check-debug check-kcsan demo bench torture fuzz mutants \
 	coverage model help
 .DELETE_ON_ERROR:

@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# build-kernel.sh base|debug
+# build-kernel.sh base|debug|kcsan
 # build-kernel.sh prepare TREE
 #
 # Builds a kernel for the virtual machine into the cache folder, from Debian's source
 # package and the fragments in scripts/config: base is small and fast, debug is base
-# with KASAN, lockdep, kmemleak and their like. What was built from the same source and
-# fragments is not built again. "prepare" configures any kernel tree with base and
-# makes it fit for building our modules (make KDIR=TREE). JOBS= limits the processors.
+# with KASAN, lockdep, kmemleak and their like, kcsan is base with what finds data races
+# in our modules. What was built from the same source and fragments is not built again.
+# "prepare" configures any kernel tree with base and makes it fit for building our modules
+# (make KDIR=TREE). JOBS= limits the processors.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -61,8 +62,11 @@ prepare() {
 
 build() {
 	local flavour=$1 fragments=("$top/scripts/config/base.config") source version key dir release
+	local options=()
 
 	[ "$flavour" = base ] || fragments+=("$top/scripts/config/$flavour.config")
+	# With only our modules instrumented it is as fast as base, and its samples are ours.
+	[ "$flavour" != kcsan ] || options=(KCSAN_SANITIZE=n)
 	"$top/scripts/setup.sh" build debug
 	source=$cache/linux-6.12
 	version=$(make -s -C "$source" kernelversion)
@@ -75,7 +79,7 @@ build() {
 		configure "$dir/build" "${fragments[@]}" <(echo "CONFIG_LOCALVERSION=\"-$flavour\"") ||
 			die "fragments in scripts/config need mending"
 		say "building in $dir"
-		run_make "$dir/build.log" -C "$dir/build" bzImage modules
+		run_make "$dir/build.log" -C "$dir/build" ${options[@]+"${options[@]}"} bzImage modules
 		make -s -C "$dir/build" modules_install INSTALL_MOD_PATH="$dir" >>"$dir/build.log" 2>&1
 		release=$(cat "$dir/build/include/config/kernel.release")
 		strip -o "$dir/vmlinux" "$dir/build/vmlinux"
@@ -88,7 +92,7 @@ build() {
 }
 
 case "$#:${1:-}" in
-1:base | 1:debug) build "$1" ;;
+1:base | 1:debug | 1:kcsan) build "$1" ;;
 2:prepare) prepare "$2" ;;
-*) die "usage: build-kernel.sh base|debug, or build-kernel.sh prepare TREE" ;;
+*) die "usage: build-kernel.sh base|debug|kcsan, or build-kernel.sh prepare TREE" ;;
 esac

@@ -5,8 +5,8 @@
 #
 # static: what can be said without running anything. vm: all kselftests on the stock
 # kernel in a virtual machine; debug: the same on the debug kernel; kcsan: those written
-# in C on the kernel that finds data races; coverage: all on that kernel, counting lines
-# (scripts/coverage.sh reads the counts). The kernels are built when they are not there.
+# in C on the kernel that finds data races; coverage: all on the debug kernel, counting
+# lines (scripts/coverage.sh reads the counts). Kernels are built when they are not there.
 # all: static, vm, and on the debug kernel those tests that are about lifetime and
 # locking. TEST...: only these. Prints one line for each check or test program,
 # what failed in full, and at the end "N passed, N failed, N skipped". Logs are kept in
@@ -314,7 +314,7 @@ kselftest() {
 	stock) slow=1 ;; # Slow tests, lifecycle_test above all, are for the fast kernel.
 	debug) scale=10 ;;
 	kcsan) scale=4 && patterns=(-name '*_test') ;;
-	coverage) kernel=kcsan && scale=4 && options=(GCOV=y) && wrapper=with-coverage ;;
+	coverage) kernel=debug && scale=10 && options=(GCOV=y) && wrapper=with-coverage ;;
 	esac
 	[ "$kernel" = stock ] || scripts/build-kernel.sh "$kernel" || {
 		fail "building the $kernel kernel"
@@ -370,8 +370,9 @@ kselftest() {
 	done
 }
 
-# About five minutes on the debug kernel.
-lifetime_and_locking=(LIST)
+# On the debug kernel: what waits, ends, dies and starts again, and every failed allocation.
+lifetime_and_locking=(close_test death_test failnth_original_test failnth_test kill_test
+	original_stress_test poll_test reopen_test restore_test shutdown_test stress_test umount_test)
 
 case ${1:-all} in
 all | static | vm | debug | kcsan | coverage) ;;

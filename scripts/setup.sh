@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# setup.sh [build] [vm] [check] [bench] [debug] [6.1]
+# setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage]
 #
 # Brings a Debian 12 machine, as root, to where the named things work; without an
-# argument everything but debug and 6.1, which is the older stock kernel. Packages are installed by apt. Some are servers that
-# tests run in a virtual machine; those that are new here are neither started nor enabled.
-# The stock kernel and its headers are unpacked into the cache folder, the host's own
-# kernel stays what it is. What is there already is skipped, so this may run as often as
-# one likes.
+# argument everything but debug, coverage, and 6.1, which is the older stock kernel.
+# Packages are installed by apt. Some are servers that tests run in a virtual machine;
+# those that are new here are neither started nor enabled. The stock kernel and its headers
+# are unpacked into the cache folder, the host's own kernel stays what it is. What is there
+# already is skipped, so this may run as often as one likes.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -23,6 +23,7 @@ declare -A packages=(
 	[bench]="libfuse3-dev fuse3 pkg-config python3"
 	[debug]="flex bison libelf-dev libssl-dev bc cpio rsync"
 	[6.1]="gcc gcc-12 libc6-dev make kmod xz-utils"
+	[coverage]="gcc lcov python3"
 )
 
 updated=
@@ -226,7 +227,7 @@ kernel_source() {
 [ $# -gt 0 ] || set -- build vm check bench
 mkdir -p "$cache"
 for what in "$@"; do
-	[ -n "${packages[$what]:-}" ] || die "usage: setup.sh [build] [vm] [check] [bench] [debug] [6.1]"
+	[ -n "${packages[$what]:-}" ] || die "usage: setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage]"
 	# shellcheck disable=SC2086 # a list
 	apt_install ${packages[$what]}
 	case $what in

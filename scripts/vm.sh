@@ -15,7 +15,7 @@ usage() {
 	system tools, cachefilesd and servers for NFS and 9p. "load-modules" loads our modules,
 	"load-cachefiles ours|stock" exchanges cachefiles. What is put into /out comes back.
 
-	  --kernel NAME       stock (default), base, debug, or a kernel directory
+	  --kernel NAME       stock (default), base, debug, kcsan, or a kernel directory
 	  --build DIR         where our modules were built, default build/RELEASE
 	  --no-modules        leave our modules out
 	  --module NAME       another module of the kernel that is to be at hand
@@ -112,10 +112,10 @@ release=$(kernel_release "$kernel_path")
 image=$kernel_path/boot/vmlinuz-$release
 [ ! -e "$kernel_path/vmlinux" ] || image=$kernel_path/vmlinux
 [ -n "$build" ] || build=$top/build/$release
-if [ "$kernel" = debug ]; then
-	append+=" hung_task_panic=1"
-	[ -n "$kmemleak" ] || [[ $append == *kmemleak=off* ]] || kmemleak=y
-fi
+case $kernel in
+debug | kcsan) append+=" hung_task_panic=1" ;;
+esac
+[ "$kernel" != debug ] || [[ $append == *kmemleak=off* ]] || kmemleak=y
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/vm.XXXXXX")
 qemu_pid=
@@ -422,7 +422,22 @@ splats+='|sleeping function called|scheduling while atomic|INFO: task .* blocked
 splats+='|refcount_t:|[Ss]oft lockup|[Hh]ard LOCKUP|kernel stack overflow|list_(add|del) corruption'
 splats+='|kmemleak reports|Kernel panic|general protection|ODEBUG:|Objects remaining|cut here'
 splats+='|unable to handle|slab.*still has objects|workqueue lockup'
-grep -nE "$splats" "$work/console" >"$work/splats" || :
+
+# elsewhere: drops data races that our modules have no part in from "LINE:TEXT" on its
+# standard input; a report ends with a line of "=".
+elsewhere() {
+	awk 'NR == FNR {
+		if (/BUG: KCSAN:/) { at = FNR; races[at] = 1 }
+		else if (at && /==========/) at = 0
+		if (at && /\[(cachefiles|ondemandfs|cf_netfs)\]/) delete races[at]
+		next
+	}
+	!(int($0) in races)' "$work/console" -
+}
+
+grep -nE "$splats" "$work/console" | tee "$work/all-splats" | elsewhere >"$work/splats" || :
+races=$(($(wc -l <"$work/all-splats") - $(wc -l <"$work/splats")))
+[ $races = 0 ] || say "note: $races data races elsewhere in the kernel"
 if [ -n "$expect" ]; then
 	grep -vE "$expect" "$work/splats" >"$work/unexpected" || :
 	mv "$work/unexpected" "$work/splats"
@@ -432,6 +447,7 @@ if [ -s "$work/splats" ]; then
 	{
 		echo "${0##*/}: the kernel reports:"
 		sed -n "$line,$((line + 80))p" "$work/console"
+		sed -n 's/.*\(BUG: KCSAN: \)/\1/p' "$work/splats" | sort | uniq -c | sort -rn
 	} >&2
 	case $status in
 	0 | 125) status=126 ;;
