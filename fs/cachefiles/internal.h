@@ -371,16 +371,31 @@ int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
  * netfs.c
  */
 bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want);
+void cachefiles_netfs_end_operation(struct netfs_cache_resources *cres);
+int cachefiles_netfs_read(struct netfs_cache_resources *cres, loff_t start_pos,
+			  struct iov_iter *iter, enum netfs_read_from_hole read_hole,
+			  netfs_io_terminated_t term_func, void *term_func_priv);
+int cachefiles_netfs_write(struct netfs_cache_resources *cres, loff_t start_pos,
+			   struct iov_iter *iter, netfs_io_terminated_t term_func,
+			   void *term_func_priv);
+enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subrequest *subreq,
+						   unsigned long long i_size);
+int cachefiles_netfs_prepare_write(struct netfs_cache_resources *cres, loff_t *start,
+				   size_t *len, size_t upper_len, loff_t i_size,
+				   bool no_space_allocated_yet);
+int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t start,
+				     size_t len, size_t granularity, loff_t *data_start,
+				     size_t *data_len);
+void cachefiles_netfs_slice_ondemand(loff_t start, size_t *len);
 struct file *cachefiles_cres_file(struct netfs_cache_resources *cres,
 				  enum fscache_want_state want);
 void cachefiles_netfs_terminated(netfs_io_terminated_t term_func, void *priv, ssize_t ret);
 void cachefiles_netfs_read_terminated(netfs_io_terminated_t read_func, void *priv, ssize_t ret);
 
 /*
- * netfs_write.c
+ * netfs_ops.c
  */
-void cachefiles_netfs_prepare_write_subreq(struct netfs_io_subrequest *subreq);
-void cachefiles_netfs_issue_write(struct netfs_io_subrequest *subreq);
+extern const struct netfs_cache_ops cachefiles_netfs_ops;
 
 /*
  * object.c

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The operations that fscache and the netfs library call for I/O.  Nothing but this
- * and netfs_write.c knows their signatures.
+ * and netfs_ops.c knows their signatures.
  */
 #include <linux/file.h>
 #include <trace/events/fscache.h>
@@ -56,7 +56,13 @@ struct file *cachefiles_cres_file(struct netfs_cache_resources *cres, enum fscac
 	return cres->cache_priv2;
 }
 
-static void cachefiles_netfs_end_operation(struct netfs_cache_resources *cres)
+/**
+ * cachefiles_netfs_end_operation - End an operation
+ * @cres: The operation.
+ *
+ * Context: any.
+ */
+void cachefiles_netfs_end_operation(struct netfs_cache_resources *cres)
 {
 	struct file *file = cres->cache_priv2;
 
@@ -66,9 +72,21 @@ static void cachefiles_netfs_end_operation(struct netfs_cache_resources *cres)
 	fscache_end_cookie_access(fscache_cres_cookie(cres), fscache_access_io_end);
 }
 
-static int cachefiles_netfs_read(struct netfs_cache_resources *cres, loff_t start_pos,
-				 struct iov_iter *iter, enum netfs_read_from_hole read_hole,
-				 netfs_io_terminated_t term_func, void *term_func_priv)
+/**
+ * cachefiles_netfs_read - Read from the cache
+ * @cres: The operation.
+ * @start_pos: First byte.
+ * @iter: Where the data go.
+ * @read_hole: Ignored: what is missing is never made up.
+ * @term_func: Called exactly once with the result; NULL to wait.
+ * @term_func_priv: Its argument.
+ *
+ * Context: process; the caller may hold folio locks.
+ * Return: 0, -EIOCBQUEUED, or the error.
+ */
+int cachefiles_netfs_read(struct netfs_cache_resources *cres, loff_t start_pos,
+			  struct iov_iter *iter, enum netfs_read_from_hole read_hole,
+			  netfs_io_terminated_t term_func, void *term_func_priv)
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
 	struct file *file;
@@ -99,9 +117,20 @@ static int cachefiles_netfs_write_ondemand(struct cachefiles_object *object, boo
 	return 0;
 }
 
-static int cachefiles_netfs_write(struct netfs_cache_resources *cres, loff_t start_pos,
-				  struct iov_iter *iter, netfs_io_terminated_t term_func,
-				  void *term_func_priv)
+/**
+ * cachefiles_netfs_write - Write to the cache
+ * @cres: The operation.
+ * @start_pos: First byte.
+ * @iter: What to write.
+ * @term_func: Called exactly once with the result; NULL to wait.
+ * @term_func_priv: Its argument.
+ *
+ * Context: process; the caller may be writing back.
+ * Return: 0, -EIOCBQUEUED, or the error.
+ */
+int cachefiles_netfs_write(struct netfs_cache_resources *cres, loff_t start_pos,
+			   struct iov_iter *iter, netfs_io_terminated_t term_func,
+			   void *term_func_priv)
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
 	struct file *file = NULL;
@@ -124,8 +153,14 @@ static int cachefiles_netfs_write(struct netfs_cache_resources *cres, loff_t sta
 	return ret;
 }
 
-/* Slices end where READs do, so that one that fails takes no other with it. */
-static void cachefiles_netfs_slice_ondemand(loff_t start, size_t *len)
+/**
+ * cachefiles_netfs_slice_ondemand - Cut a slice of an on-demand object
+ * @start: First byte.
+ * @len: Length; shortened.
+ *
+ * Slices end where READs do, so that one that fails takes no other with it.
+ */
+void cachefiles_netfs_slice_ondemand(loff_t start, size_t *len)
 {
 	size_t room = CACHEFILES_FETCH_MAX - (start & (CACHEFILES_FETCH_MAX - 1));
 
@@ -164,8 +199,16 @@ static bool cachefiles_netfs_copies_tail(struct netfs_cache_resources *cres, lof
 	return copy;
 }
 
-static enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subrequest *subreq,
-							  unsigned long long i_size)
+/**
+ * cachefiles_netfs_prepare_read - Where is a slice to be read from?
+ * @subreq: The slice; shortened to what comes from one source.
+ * @i_size: Size of the netfs's file, in bytes.
+ *
+ * Context: process, with folio locks; does not wait for the daemon.
+ * Return: the source.
+ */
+enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subrequest *subreq,
+						   unsigned long long i_size)
 {
 	struct netfs_cache_resources *cres = &subreq->rreq->cache_resources;
 	bool ondemand = cachefiles_cres_object(cres)->od;
@@ -186,9 +229,21 @@ static enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subreq
 	return source;
 }
 
-static int cachefiles_netfs_prepare_write(struct netfs_cache_resources *cres, loff_t *start,
-					  size_t *len, size_t upper_len, loff_t i_size,
-					  bool no_space_allocated_yet)
+/**
+ * cachefiles_netfs_prepare_write - May a range be written to the cache?
+ * @cres: The operation.
+ * @start: First byte.
+ * @len: Length; rounded up to whole pages.
+ * @upper_len: What @len must not be more than.
+ * @i_size: Size of the netfs's file, in bytes.
+ * @no_space_allocated_yet: The caller's guess, not relied on.
+ *
+ * Context: process; the caller may be writing back.
+ * Return: 0, or an error; -ENOBUFS is one.
+ */
+int cachefiles_netfs_prepare_write(struct netfs_cache_resources *cres, loff_t *start,
+				   size_t *len, size_t upper_len, loff_t i_size,
+				   bool no_space_allocated_yet)
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
 	struct file *file = NULL;
@@ -200,9 +255,21 @@ static int cachefiles_netfs_prepare_write(struct netfs_cache_resources *cres, lo
 	return cachefiles_io_prepare_write(object, file, start, len, upper_len);
 }
 
-static int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t start,
-					    size_t len, size_t granularity, loff_t *data_start,
-					    size_t *data_len)
+/**
+ * cachefiles_netfs_query_occupancy - Find what is present in a range
+ * @cres: The operation.
+ * @start: First byte.
+ * @len: Length.
+ * @granularity: The caller's block size.
+ * @data_start: Where data start, or -1.
+ * @data_len: How much there is in one piece.
+ *
+ * Context: process; may sleep for the backing file system.
+ * Return: 0; -ENODATA if nothing is present; -ENOBUFS if it can't be told.
+ */
+int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t start,
+				     size_t len, size_t granularity, loff_t *data_start,
+				     size_t *data_len)
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
 	struct file *file = NULL;
@@ -216,20 +283,6 @@ static int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, 
 	return cachefiles_io_occupancy(object, file, start, len, granularity, data_start,
 				       data_len);
 }
-
-/*
- * There is nothing to expand a read-ahead to: a granule is never larger than a page.
- */
-static const struct netfs_cache_ops cachefiles_netfs_ops = {
-	.end_operation		= cachefiles_netfs_end_operation,
-	.read			= cachefiles_netfs_read,
-	.write			= cachefiles_netfs_write,
-	.issue_write		= cachefiles_netfs_issue_write,
-	.prepare_read		= cachefiles_netfs_prepare_read,
-	.prepare_write_subreq	= cachefiles_netfs_prepare_write_subreq,
-	.prepare_write		= cachefiles_netfs_prepare_write,
-	.query_occupancy	= cachefiles_netfs_query_occupancy,
-};
 
 /**
  * cachefiles_netfs_begin - Begin an operation of the netfs

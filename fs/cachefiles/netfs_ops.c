@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writes of the netfs library: what is written to a server, or was downloaded from
- * one, goes to the cache as well.
+ * What fscache and the netfs library get to call, and the operations by which the
+ * library writes: what is written to a server, or was downloaded from one, goes to the
+ * cache as well.
  */
 #include <linux/bio.h>
 #include <linux/fscache-cache.h>
 #include "internal.h"
 
-/**
- * cachefiles_netfs_prepare_write_subreq - Say how much a write may hold
- * @subreq: The write, of which nothing but the start is known.
- *
- * Context: process, waits for fscache.
- */
-void cachefiles_netfs_prepare_write_subreq(struct netfs_io_subrequest *subreq)
+static void cachefiles_netfs_prepare_write_subreq(struct netfs_io_subrequest *subreq)
 {
 	struct netfs_io_request *rreq = subreq->rreq;
 	struct netfs_cache_resources *cres = &rreq->cache_resources;
@@ -66,13 +61,7 @@ static void cachefiles_netfs_align(struct netfs_io_subrequest *subreq,
 	iov_iter_truncate(&subreq->io_iter, *end - *start);
 }
 
-/**
- * cachefiles_netfs_issue_write - Write what the library has in hand
- * @subreq: The write; consumed.
- *
- * Context: process; the caller may be writing back.
- */
-void cachefiles_netfs_issue_write(struct netfs_io_subrequest *subreq)
+static void cachefiles_netfs_issue_write(struct netfs_io_subrequest *subreq)
 {
 	struct netfs_cache_resources *cres = &subreq->rreq->cache_resources;
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
@@ -92,3 +81,17 @@ void cachefiles_netfs_issue_write(struct netfs_io_subrequest *subreq)
 		cachefiles_io_write_async(object, file, start, &subreq->io_iter,
 					  netfs_write_subrequest_terminated, subreq);
 }
+
+/*
+ * There is nothing to expand a read-ahead to: a granule is never larger than a page.
+ */
+const struct netfs_cache_ops cachefiles_netfs_ops = {
+	.end_operation		= cachefiles_netfs_end_operation,
+	.read			= cachefiles_netfs_read,
+	.write			= cachefiles_netfs_write,
+	.issue_write		= cachefiles_netfs_issue_write,
+	.prepare_read		= cachefiles_netfs_prepare_read,
+	.prepare_write_subreq	= cachefiles_netfs_prepare_write_subreq,
+	.prepare_write		= cachefiles_netfs_prepare_write,
+	.query_occupancy	= cachefiles_netfs_query_occupancy,
+};
