@@ -184,14 +184,14 @@ class Lab:
                 lines = []
                 for line in vm.stdout:
                     lines.append(line.rstrip('\n'))
+                    errors.write(line)
+                    errors.flush()
                     if tell and line.startswith('### '):
                         tell(line[4:].strip())
                 vm.wait()
                 self.running.discard(vm)
         if self.stopped:
             raise Failure('stopped')
-        with open(log, 'a', encoding='utf-8') as f:
-            f.write('\n'.join(lines) + '\n')
         return vm.returncode, lines
 
     def stop(self):
