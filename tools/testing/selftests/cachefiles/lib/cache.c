@@ -443,9 +443,10 @@ long cf_tree_count(const char *dir, int (*fn)(const char *path, void *arg), void
 
 /* --- readers --- */
 
-/* Returns when the child has let go of all descriptors it inherited. */
-static int child_start(struct cf_reader *r, int out[2])
+/* Returns when the child has let go of all descriptors it inherited, but for @keep. */
+static int child_start(struct cf_reader *r, int out[2], int keep)
 {
+	int keeps[2];
 	char ready = 0;
 
 	if (pipe2(out, O_CLOEXEC))
@@ -458,7 +459,9 @@ static int child_start(struct cf_reader *r, int out[2])
 	}
 	if (!r->pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		cf_close_others(&out[1], 1);
+		keeps[0] = keep < out[1] ? keep : out[1];
+		keeps[1] = keep < out[1] ? out[1] : keep;
+		cf_close_others(keep < 0 ? keeps + 1 : keeps, keep < 0 ? 1 : 2);
 		if (write(out[1], &ready, 1) != 1)
 			_exit(1);
 		return 0;
@@ -482,11 +485,16 @@ static void child_report(int fd, struct cf_result *res, long long since)
 
 int cf_child(struct cf_reader *r, int (*fn)(void *arg), void *arg)
 {
+	return cf_child_with(r, -1, fn, arg);
+}
+
+int cf_child_with(struct cf_reader *r, int fd, int (*fn)(void *arg), void *arg)
+{
 	struct cf_result res = { .stage = 'd', .bad = -1 };
 	long long start;
 	int out[2], ret;
 
-	ret = child_start(r, out);
+	ret = child_start(r, out, fd);
 	if (ret)
 		return ret < 0 ? ret : 0;
 	start = cf_now();
@@ -579,7 +587,7 @@ int cf_reader_start(struct cf_reader *r, const char *dir, const char *name,
 	long long start;
 	int out[2], ret;
 
-	ret = child_start(r, out);
+	ret = child_start(r, out, -1);
 	if (ret)
 		return ret < 0 ? ret : 0;
 	start = cf_now();

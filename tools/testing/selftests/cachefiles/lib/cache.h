@@ -97,5 +97,7 @@ int cf_reader_kill(struct cf_reader *r, int ms);
 
 /* Start any function in a child of its own: a killable call with a time limit. */
 int cf_child(struct cf_reader *r, int (*fn)(void *arg), void *arg);
+/* The same, and it keeps one descriptor of its parent. */
+int cf_child_with(struct cf_reader *r, int fd, int (*fn)(void *arg), void *arg);
 
 #endif /* CF_CACHE_H */
