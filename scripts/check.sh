@@ -370,6 +370,18 @@ kselftest() {
 	done
 }
 
+# What it has to say is in the log: the table, or what has failed and how to repeat it.
+fuzz_debug() {
+	local log=$logs/fuzz.log start=$SECONDS
+
+	if KERNEL=debug OPS=${FUZZ_OPS:-1000000} scripts/fuzz.sh --out "$logs/fuzz.out" >"$log" 2>&1; then
+		pass "fuzz: $(sed -n 's/^# \([0-9]* operations\) in.*/\1/p' "$log") ($((SECONDS - start)) s)"
+	else
+		fail "fuzz, $log:"
+		grep -vE '^(  [a-z]|# +[0-9]+ s:)' "$log" | head -60 | sed 's/^/     /'
+	fi
+}
+
 # On the debug kernel: what waits, ends, dies and starts again, and every failed allocation.
 lifetime_and_locking=(close_test death_test failnth_original_test failnth_test kill_test
 	original_stress_test poll_test reopen_test restore_test shutdown_test stress_test umount_test)
@@ -389,7 +401,10 @@ all)
 	;;
 static) static_checks ;;
 vm) kselftest stock "${@:2}" ;;
-debug | kcsan | coverage) kselftest "$@" ;;
+debug | kcsan | coverage)
+	kselftest "$@"
+	[ "$*" != debug ] || fuzz_debug
+	;;
 esac
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

@@ -47,7 +47,7 @@ int fz_netfs_init(struct fz_task *t)
 	t->filing = calloc(1, sizeof(*t->filing));
 	if (!t->filing)
 		return -ENOMEM;
-	t->filing->device = -1;
+	t->filing->device = -ENODEV;
 	t->filing->gen = ~0U;
 	/* It went with the process, and nobody knows in the middle of what. */
 	for (unsigned int i = 0; i < FZ_KEYS; i++) {
@@ -301,7 +301,7 @@ static int device(struct fz_task *t)
 	if (f->gen != gen) {
 		if (f->device >= 0)
 			close(f->device);
-		f->device = gen % 2 ? -1 : fz_parent_device(1);
+		f->device = gen % 2 ? -ENODEV : fz_parent_device(1);
 		f->gen = gen;
 	}
 	return f->device;

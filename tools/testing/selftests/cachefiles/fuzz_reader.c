@@ -531,9 +531,9 @@ const struct fz_op fz_reader_ops[] = {
 	{ "odd_name",	FZ_READER, 20, op_odd_name, true },
 	{ "list",	FZ_READER, 15, op_list },
 	{ "statfs",	FZ_READER, 15, op_statfs },
-	{ "mount",	FZ_READER, 12, op_mount },
+	{ "mount",	FZ_READER, 24, op_mount },
 	{ "bad_mount",	FZ_READER, 6, op_bad_mount },
-	{ "umount",	FZ_READER, 8, op_umount },
+	{ "umount",	FZ_READER, 16, op_umount },
 	{ "drop_caches", FZ_READER, 2, op_drop_caches },
 	{ "kill",	FZ_READER, 1, op_kill },
 	{ NULL }

@@ -94,7 +94,7 @@ bool fz_deep_enough(void)
 	}
 	share_of("read", &success, &total);
 	share_of("reread", &success, &total);
-	if (success * 3 < total) {
+	if (success * 4 < total) {
 		printf("only %llu of %llu reads have succeeded\n", (unsigned long long)success,
 		       (unsigned long long)total);
 		deep = false;

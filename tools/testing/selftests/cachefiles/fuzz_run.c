@@ -38,7 +38,7 @@ static struct {
 	bool		unload, fresh;
 	const char	*cgroup;
 	long long	since;		/* the parent's own wait, like fz_slot.since */
-} run = { .ops = 20000, .round = 100000 };
+} run = { .round = 100000 };
 
 static int limit(int ms)
 {
@@ -506,7 +506,7 @@ static void usage(void)
 {
 	puts("fuzz [OPTION]...\n\n"
 	     "  --seed N       what is tried follows from it alone (default: the time)\n"
-	     "  --ops N        operations in all, default 20000\n"
+	     "  --ops N        operations in all, default 20000, or as many as there is time for\n"
 	     "  --minutes N    end after that time\n"
 	     "  --processes N  default 6: two daemons, three readers, one network file system;\n"
 	     "                 1 plays all of them\n"
@@ -545,7 +545,6 @@ static void parse(int argc, char **argv)
 			break;
 		case 'm':
 			run.end = cf_now() + 60000LL * (long long)number();
-			run.ops = run.end ? UINT64_MAX / 2 : run.ops;
 			break;
 		case 'p':
 			fz->nr_processes = (unsigned int)number();
@@ -582,6 +581,8 @@ static void parse(int argc, char **argv)
 			exit(c == 'h' ? 0 : 2);
 		}
 	}
+	if (!run.ops)
+		run.ops = run.end ? UINT64_MAX / 2 : 20000;
 	if (!fz->nr_processes || fz->nr_processes > FZ_PROCESSES || !fz->nr_threads ||
 	    fz->nr_processes * fz->nr_threads > FZ_THREADS) {
 		printf("at most %d processes, and %d threads in all\n", FZ_PROCESSES, FZ_THREADS);
@@ -647,7 +648,7 @@ int main(int argc, char **argv)
 		printf("FAILED: %s\n", fz->failure);
 		replay_hint();
 		fz_print_rings();
-	} else if (!fz->only && fz->done >= 5000 && !fz_deep_enough()) {
+	} else if (!fz->only && fz->done >= 20000 && !fz_deep_enough()) {
 		fz->failed = true;
 	}
 	cf_world_exit();

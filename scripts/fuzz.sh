@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# fuzz.sh [--timeout SECONDS] [--out DIR]
+#
+# Random messages, commands, ids and file operations, legal and illegal, of several
+# threads and processes in a virtual machine, with failing allocations, lack of space and
+# I/O errors. Prints a table of what was tried and what came of it, and fails if anything
+# was wrong: a byte, an errno, something stuck, a report of the kernel.
+#
+# What the virtual machine has said goes to DIR.
+#
+#	KERNEL=NAME     stock (default), base, debug, or a kernel directory
+#	SEED=N          what is tried follows from it (default: from the clock)
+#	OPS=N           operations (default 1000000)
+#	MINUTES=N       end after so many in any case (default 60)
+#	THREADS=N       in each process (default 2)
+#	PROCESSES=N     default 6; 1 with THREADS=1 does the same thing each time
+#	SCALE=N         multiplies time limits, for a busy machine (default 1; debug 10)
+#	MEMORY=MIB      memory of all workers together (default 96; 0: no limit)
+#	ARGS=TEXT       more arguments for the fuzzer, such as --trace
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+kernel=${KERNEL:-stock}
+scale=1
+[ "$kernel" != debug ] || scale=10
+scale=${SCALE:-$scale}
+seed=${SEED:-$(date +%s)}
+ops=${OPS:-1000000}
+minutes=${MINUTES:-60}
+memory=${MEMORY:-96}
+# Killing, unmounting and unloading may take a while, too.
+timeout=$((minutes * 60 + 120 + 60 * scale))
+out=
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--timeout) timeout=${2:?} && shift ;;
+	--out) out=${2:?} && shift ;;
+	--help)
+		sed -n '4,/^set/s/^# \{0,1\}//p' "$0"
+		exit
+		;;
+	*) die "usage: fuzz.sh [--timeout SECONDS] [--out DIR]" ;;
+	esac
+	shift
+done
+
+"$top/scripts/setup.sh" build vm
+[ "$kernel" != debug ] || "$top/scripts/build-kernel.sh" debug
+kernel_path=$(kernel_dir "$kernel")
+release=$(kernel_release "$kernel_path")
+build=${BUILD:-$top/build/fuzz-$release}
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/fuzz.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+[ -n "$out" ] || out=$work/out
+
+say "building the modules for $release, and the fuzzer"
+make -s -C "$top" -j "$jobs" KDIR="$kernel_path/build" BUILD="$build" DEBUG=y ERROR_INJECTION=y \
+	TEST_MODULES=y >"$work/make.log" 2>&1 ||
+	{ cat "$work/make.log" >&2; die "the modules do not build"; }
+make -s -C "$top/tools/testing/selftests/cachefiles" O="$work" "$work/fuzz" \
+	>"$work/make.log" 2>&1 || { cat "$work/make.log" >&2; die "the fuzzer does not build"; }
+
+args=(--seed "$seed" --ops "$ops" --minutes "$minutes" --unload --faults --backing)
+[ -z "${THREADS:-}" ] || args+=(--threads "$THREADS")
+[ -z "${PROCESSES:-}" ] || args+=(--processes "$PROCESSES")
+[ "$memory" = 0 ] || args+=(--memory "$memory")
+read -r -a more <<<"${ARGS:-}"
+say "SEED=$seed OPS=$ops on the $kernel kernel"
+status=0
+"$top/scripts/vm.sh" --kernel "$kernel" --build "$build" --mem 3072 --timeout "$timeout" \
+	--out "$out" --add "$work/fuzz:/job/fuzz" -- \
+	env CF_TIME_SCALE="$scale" /job/fuzz "${args[@]}" ${more[@]+"${more[@]}"} || status=$?
+[ $status = 0 ] || say "FAILED with status $status: SEED=$seed OPS=$ops KERNEL=$kernel"
+exit $status
