@@ -33,6 +33,7 @@
 #	RESUME=y	go on: what is decided stays, unless its code has changed;
 #			RESUME=tests: or the tests have
 #	JOBS=N		so many machines at a time (default 1)
+#	CONFIRM=y	a test that has failed is run again, for a busy machine
 #	WITHOUT=TESTS	leave these out, such as those that want an idle machine
 #	CF_TIME_SCALE=N	how much longer than usual things may take (10 on the debug kernel)
 #	ALL=y		all tests on the debug kernel, too, not only the likely ones

@@ -76,7 +76,7 @@ class Suite:
     def plan(self, mutant, kernel):
         first, rest = self.order(mutant, kernel)
         if option('QUICK') == 'y':
-            rest = []
+            first, rest = [t for t in mutant.tests if t in first] or first, []
         if kernel == 'debug' and option('ALL') != 'y':
             # All of them would take an hour.
             first, rest = first[:max(FEW, len(mutant.tests))], []
@@ -166,7 +166,8 @@ class Run:
 
     def todo(self):
         return [m for m in self.mutants if not m.equivalent and
-                not (self.resume and self.results.done(m, self.kernels_of(m), self.since()))]
+                not (self.resume and self.results.done(m, self.kernels_of(m), self.since(),
+                                                       option('QUICK') == 'y'))]
 
     def all(self):
         """Builds of the next mutants go on while machines run."""
@@ -213,10 +214,12 @@ class Run:
             plan = self.suite.plan(mutant, kernel)
             verdict, how, by, _ = self.lab.run(modules, kernel, plan,
                                                self.out / f'mutant-{nr}.log')
+            if verdict == 'caught' and option('CONFIRM') == 'y' and how in ('failed', 'timeout'):
+                verdict, how, by = self.confirmed(modules, kernel, by, nr)
             if verdict == 'caught':
                 break
-            if option('QUICK') == 'y' and kernel != 'debug':
-                verdict, how = 'undecided', 'the likely tests pass'
+            if verdict == 'survived' and option('QUICK') == 'y' and kernel != 'debug':
+                verdict, how = 'undecided', report.LIKELY
         self.results.add({'id': mutant.id, 'digest': mutant.digest, 'tests': self.tests_digest,
                           'files': mutant.files, 'kernel': tried, 'verdict': verdict, 'how': how,
                           'by': by, 'seconds': round(time.monotonic() - start),
@@ -227,6 +230,15 @@ class Run:
                 (f': {how} {by}' if how else '') + f' ({time.monotonic() - start:.0f} s)')
             if verdict == 'stillborn' and not mutant.historical:
                 self.replace(mutant)
+
+    def confirmed(self, modules, kernel, by, nr):
+        """On a busy machine a test may fail for want of time: does it fail again?"""
+        program = by.split()[0]
+        verdict, how, again, _ = self.lab.run(modules, kernel, [self.suite.entry(kernel, program)],
+                                              self.out / f'mutant-{nr}.log')
+        if verdict == 'caught':
+            return verdict, how, again
+        return 'undecided', f'fails once in two runs: {by}', by
 
     def replace(self, mutant):
         """The next one of the same file is tried instead."""

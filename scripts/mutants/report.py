@@ -6,6 +6,8 @@ import threading
 from collections import Counter, defaultdict
 
 COLUMNS = ('caught', 'survived', 'stillborn', 'equivalent', 'undecided')
+# Why a mutant may be undecided.
+LIKELY = 'the likely tests pass'
 
 
 class Results:
@@ -35,12 +37,13 @@ class Results:
             return record
         return None
 
-    def done(self, mutant, kernels, tests):
+    def done(self, mutant, kernels, tests, quick):
         """Is it decided what becomes of this mutant?"""
         record = self.valid(mutant, tests)
         return record is not None and (
             record['verdict'] in ('caught', 'stillborn') and record['kernel'] in kernels or
-            record['verdict'] == 'survived' and record['kernel'] == kernels[-1])
+            record['verdict'] == 'survived' and record['kernel'] == kernels[-1] or
+            quick and record['how'] == LIKELY)
 
     def survived_on(self, mutant, kernel, tests):
         record = self.valid(mutant, tests)
