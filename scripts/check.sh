@@ -307,11 +307,12 @@ kselftest_programs() {
 
 # kselftest stock|debug|kcsan|coverage [PROGRAM...]
 kselftest() {
-	local name=$1 kernel=$1 scale=1 slow='' patterns=(-name '*_test' -o -name '*_test.sh')
+	local name=$1 kernel=$1 scale=1 slow='' trace='' patterns=(-name '*_test' -o -name '*_test.sh')
 	local programs=("${@:2}") left round=0 status p f s log options=() wrapper=
 
 	case $name in
-	stock) slow=1 ;; # Slow tests, lifecycle_test above all, are for the fast kernel.
+	# Slow tests, lifecycle_test above all, are for the fast kernel.
+	stock) slow=1 && trace=/out/trace ;;
 	debug) scale=10 ;;
 	kcsan) scale=4 && patterns=(-name '*_test') ;;
 	coverage) kernel=debug && scale=10 && options=(GCOV=y) && wrapper=with-coverage ;;
@@ -338,6 +339,7 @@ kselftest() {
 	# A machine that dies takes its test along, not the ones behind it.
 	left=("${programs[@]}")
 	: >"$logs/ended"
+	rm -rf "$logs/kselftest-$name"-*.out
 	while [ ${#left[@]} -gt 0 ]; do
 		round=$((round + 1))
 		log=$logs/kselftest-$name-$round
@@ -345,7 +347,8 @@ kselftest() {
 		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$name" --mem 3072 \
 			--timeout $((2400 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
-			env CF_TIME_SCALE=$scale ${slow:+CF_SLOW=1} $wrapper run-kselftests \
+			env CF_TIME_SCALE=$scale CF_TRACE=$trace ${slow:+CF_SLOW=1} \
+			$wrapper run-kselftests \
 			/job/cachefiles "${left[@]}" \
 			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?
 		touch "$logs/ended.new"
@@ -368,6 +371,11 @@ kselftest() {
 			left=("${left[@]:1}")
 		fi
 	done
+}
+
+# Every move that the tests have made, held against the model; together they show it all.
+check_moves() {
+	scripts/model.sh replay "$logs"/kselftest-stock-*.out/trace
 }
 
 # What it has to say is in the log: the table, or what has failed and how to repeat it.
@@ -396,11 +404,15 @@ case ${1:-all} in
 all)
 	static_checks
 	kselftest stock
+	check "moves of the on-demand protocol" check_moves
 	echo "--- lifetime and locking, on the debug kernel:"
 	kselftest debug "${lifetime_and_locking[@]}"
 	;;
 static) static_checks ;;
-vm) kselftest stock "${@:2}" ;;
+vm)
+	kselftest stock "${@:2}"
+	[ $# -gt 1 ] || check "moves of the on-demand protocol" check_moves
+	;;
 debug | kcsan | coverage)
 	kselftest "$@"
 	[ "$*" != debug ] || fuzz_debug
