@@ -100,9 +100,9 @@ TEST_F(ondemand, names)
 	for (int i = 0; i < 2; i++) {
 		EXPECT_EQ(-EINVAL, cf_cmd(e->dev, "%s a/b", cmds[i]));
 		EXPECT_EQ(-EINVAL, cf_cmd(e->dev, "%s /", cmds[i]));
-		EXPECT_GT(0, cf_cmd(e->dev, "%s", cmds[i]));
-		EXPECT_GT(0, cf_cmd(e->dev, "%s .", cmds[i]));
-		EXPECT_GT(0, cf_cmd(e->dev, "%s ..", cmds[i]));
+		EXPECT_EQ(-EIO, cf_cmd(e->dev, "%s", cmds[i]));
+		EXPECT_EQ(-EIO, cf_cmd(e->dev, "%s .", cmds[i]));
+		EXPECT_EQ(-EIO, cf_cmd(e->dev, "%s ..", cmds[i]));
 		EXPECT_EQ(-ESTALE, cf_cmd(e->dev, "%s nothing", cmds[i]));
 		EXPECT_GT(0, cf_cmd(e->dev, "%s %0300d", cmds[i], 0));
 	}

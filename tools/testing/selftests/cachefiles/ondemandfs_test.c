@@ -12,6 +12,7 @@
 
 TEST_F(ondemand, mount_options)
 {
+	static char longest[sizeof("cache=") + 255], longer[sizeof("cache=") + 256];
 	static const struct {
 		const char	*opts;
 		int		err;
@@ -23,13 +24,17 @@ TEST_F(ondemand, mount_options)
 		{ "nonsense",			EINVAL },
 		{ "nonsense=1",			EINVAL },
 		{ "cache=nothere",		ENOTCONN },
+		{ longest,			ENOTCONN },
+		{ longer,			EINVAL },
 	};
 	struct cf_env *e = &self->e;
-	char opts[200], volume[96], where[160];
+	char opts[300], volume[96], where[160];
 	struct cf_reader r;
 	struct cf_msg m;
 	struct stat st;
 
+	snprintf(longest, sizeof(longest), "cache=%0255d", 0);
+	snprintf(longer, sizeof(longer), "cache=%0256d", 0);
 	snprintf(where, sizeof(where), "%s-options", e->mnt);
 	ASSERT_EQ(0, mkdir(where, 0755));
 	for (size_t i = 0; i < ARRAY_SIZE(o); i++) {
