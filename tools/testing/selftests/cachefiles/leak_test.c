@@ -158,7 +158,9 @@ TEST_F(device, d69_no_size_for_a_new_file)
 /* With all debug messages there are. Kernel addresses begin with these digits. */
 TEST_F(device, d74_no_addresses)
 {
-	static const char *const digits[] = { "ffff8", "ffff9", "ffffa", "ffffc", "ffffe", "fffff" };
+	static const char *const digits[] = {
+		"ffff8", "ffff9", "ffffa", "ffffc", "ffffe", "fffff",
+	};
 	static const char *const modes[] = { "bind ondemand", "bind" };
 	int log[ARRAY_SIZE(digits) + 1];
 	struct cf_env *e = &self->e;

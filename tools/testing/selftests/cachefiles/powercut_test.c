@@ -92,7 +92,14 @@ static void flush(struct __test_metadata *_metadata, struct cf_mounted *m)
 	close(fd);
 }
 
-/* Read all of it page by page: which granules were fetched; no other byte than the right ones. */
+static void remove_all(struct __test_metadata *_metadata, const char *dir)
+{
+	const char *const rm[] = { "rm", "-rf", dir, NULL };
+
+	ASSERT_EQ(0, cf_run(20000, rm));
+}
+
+/* Read all of it page by page, every byte right: which granules were fetched. */
 static void read_all(struct __test_metadata *_metadata, struct cf_env *e, bool fetched[GRANULES])
 {
 	struct cf_result res;
@@ -195,7 +202,7 @@ TEST_F_TIMEOUT(stores, d45_power_cut, 240)
 		}
 		/* And once more from the beginning. */
 		leave(_metadata, e, -1);
-		ASSERT_EQ(0, cf_run(20000, (const char *const[]) { "rm", "-rf", e->dir, NULL }));
+		remove_all(_metadata, e->dir);
 		ASSERT_EQ(0, mkdir(e->dir, 0700));
 		come_back(_metadata, e);
 		memset(there, 0, sizeof(there));
@@ -225,11 +232,12 @@ TEST_F_TIMEOUT(stores, d45_copied, 120)
 	leave(_metadata, e, fd);
 	for (size_t i = 0; i < ARRAY_SIZE(how); i++) {
 		const char *const cp[] = { "cp", "-a", how[i], e->dir, copy, NULL };
+		const char *const back[] = { "cp", "-a", copy, e->dir, NULL };
 
-		ASSERT_EQ(0, cf_run(20000, (const char *const[]) { "rm", "-rf", copy, NULL }));
+		remove_all(_metadata, copy);
 		ASSERT_EQ(0, cf_run(20000, cp));
-		ASSERT_EQ(0, cf_run(20000, (const char *const[]) { "rm", "-rf", e->dir, NULL }));
-		ASSERT_EQ(0, cf_run(20000, (const char *const[]) { "cp", "-a", copy, e->dir, NULL }));
+		remove_all(_metadata, e->dir);
+		ASSERT_EQ(0, cf_run(20000, back));
 		come_back(_metadata, e);
 		read_all(_metadata, e, fetched);
 		for (int g = nr = 0; g < GRANULES; g++)
@@ -239,7 +247,7 @@ TEST_F_TIMEOUT(stores, d45_copied, 120)
 		}
 		leave(_metadata, e, -1);
 		/* The next one is of the copy, which is as it was. */
-		ASSERT_EQ(0, cf_run(20000, (const char *const[]) { "rm", "-rf", e->dir, NULL }));
+		remove_all(_metadata, e->dir);
 		ASSERT_EQ(0, rename(copy, e->dir));
 	}
 }

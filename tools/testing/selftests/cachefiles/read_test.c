@@ -7,6 +7,8 @@
 
 #include <sys/mman.h>
 
+#include "lib/netfs.h"
+
 TEST_F(ondemand, one_page)
 {
 	struct cf_env *e = &self->e;
@@ -233,18 +235,22 @@ TEST_F(ondemand, d48_completed_elsewhere)
  */
 TEST_F(ondemand, d49_only_what_is_missing_fails)
 {
-	enum { BAD = 37 * 4096, SLICE = 64 * 4096, TOP = 128 * 4096 };
+	enum { BAD = 37 * 4096, SLICE = 64 * 4096, LATE = 100 * 4096, TOP = 128 * 4096 };
 	struct cf_env *e = &self->e;
+	struct cf_reader r, other;
 	struct cf_result res;
-	struct cf_reader r;
-	struct cf_msg m;
+	struct cf_msg m, late;
 	int fd;
 
 	fd = open_object(e, &r, "file", TOP, &m);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(BAD, cf_fill(fd, 1, 0, BAD, TOP));
-	ASSERT_EQ(TOP - BAD - 4096, cf_fill(fd, 1, BAD + 4096, TOP - BAD - 4096, TOP));
-	ASSERT_EQ(0, start_stream(e, &r, "file", 1, 0, TOP));
+	ASSERT_EQ(LATE - BAD - 4096, cf_fill(fd, 1, BAD + 4096, LATE - BAD - 4096, TOP));
+	ASSERT_EQ(TOP - LATE - 4096, cf_fill(fd, 1, LATE + 4096, TOP - LATE - 4096, TOP));
+	/* Somebody waits for something else. */
+	ASSERT_EQ(0, start_read(e, &other, "file", 1, LATE, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &late, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, start_stream(e, &r, "file", 1, 0, SLICE));
 	while (!cf_reader_done(&r)) {
 		if (cf_next(e->dev, &m, BRIEF) == -ETIMEDOUT)
 			continue;
@@ -256,6 +262,12 @@ TEST_F(ondemand, d49_only_what_is_missing_fails)
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(EIO, res.err);
 	EXPECT_EQ(-1, res.bad);
+	EXPECT_EQ(0, cf_reader_done(&other));
+	ASSERT_EQ(0, serve_read(&late, fd, 1, TOP));
+	ASSERT_EQ(0, cf_reader_wait(&other, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+
 	/* All the rest, without asking. */
 	EXPECT_EQ(TOP - SLICE, read_here(e, "file", 1, SLICE, TOP));
 	ASSERT_EQ(0, cf_drop_caches());
@@ -273,40 +285,104 @@ TEST_F(ondemand, d49_only_what_is_missing_fails)
 	EXPECT_EQ(-1, res.bad);
 }
 
-/* The end of a file: the READ covers whole blocks, the reader sees the size. */
-TEST_F(ondemand, d54_odd_sizes)
+static void read_to_the_end(struct __test_metadata *_metadata, struct cf_env *e, __u64 size,
+			    bool direct)
 {
-	static const unsigned int sizes[] = { 1, 511, 4095, 4097, 8191, 262143, 262145 };
-	struct cf_env *e = &self->e;
+	struct cf_job job = { .seed = size, .len = 2 * MB, .sequential = true, .direct = direct };
+	__u64 top = (size + 4095) / 4096 * 4096;
 	struct cf_result res;
 	struct cf_reader r;
 	struct cf_msg m;
 	char name[32];
 	int fd, ret;
 
-	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		unsigned int top = (sizes[i] + 4095) / 4096 * 4096;
-
-		snprintf(name, sizeof(name), "s%u", sizes[i]);
-		fd = open_object(e, &r, name, sizes[i], &m);
-		ASSERT_LE(0, fd);
-		ASSERT_EQ(0, start_stream(e, &r, name, i, 0, 2 * MB));
-		while (!cf_reader_done(&r)) {
-			ret = cf_next(e->dev, &m, BRIEF);
-			if (ret == -ETIMEDOUT)
-				continue;
-			ASSERT_LT(0, ret);
-			EXPECT_GE(top, cf_rd(&m)->off + cf_rd(&m)->len);
-			EXPECT_EQ(0, cf_rd(&m)->len % 4096);
-			ASSERT_EQ(0, serve_read(&m, fd, i, sizes[i]));
-		}
-		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
-		EXPECT_EQ(0, res.err);
-		EXPECT_EQ(sizes[i], res.n);
-		EXPECT_EQ(-1, res.bad) {
-			TH_LOG("size %u: wrong at %lld", sizes[i], (long long)res.bad);
-		}
+	snprintf(name, sizeof(name), "%c%llu", direct ? 'd' : 's', size);
+	fd = open_object(e, &r, name, (long long)size, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_reader_start(&r, e->mnt, name, &job));
+	while (!cf_reader_done(&r)) {
+		ret = cf_next(e->dev, &m, BRIEF);
+		if (ret == -ETIMEDOUT)
+			continue;
+		ASSERT_LT(0, ret);
+		EXPECT_GE(top, cf_rd(&m)->off + cf_rd(&m)->len);
+		EXPECT_EQ(0, cf_rd(&m)->len % 4096);
+		ASSERT_EQ(0, serve_read(&m, fd, size, size));
 	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(size, (__u64)res.n);
+	EXPECT_EQ(-1, res.bad) {
+		TH_LOG("size %llu: wrong at %lld", size, (long long)res.bad);
+	}
+}
+
+/* The end of a file: the READ covers whole blocks, the reader sees the size. */
+TEST_F(ondemand, d54_odd_sizes)
+{
+	static const unsigned int sizes[] = { 1, 511, 4095, 4097, 8191, 262143, 262145 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		read_to_the_end(_metadata, &self->e, sizes[i], false);
+		read_to_the_end(_metadata, &self->e, sizes[i], true);
+	}
+}
+
+/* One read by a file system that takes its files for endless. */
+struct endless {
+	int			nf, c;
+	unsigned char		buf[65536];
+	struct cf_netfs_read	a;
+	int			ret;
+};
+
+static void *read_endless(void *arg)
+{
+	struct endless *r = arg;
+
+	r->ret = cf_nf_read(r->nf, r->c, 0, r->buf, 0, sizeof(r->buf), 1ULL << 40, CF_IO_ISSUE,
+			    CF_HOLE_IGNORE, &r->a);
+	return NULL;
+}
+
+/* What it asks for beyond the end is zeros, and no READ is for that. */
+TEST_F(cache, d54_reader_that_knows_no_size)
+{
+	enum { SIZE = 5000, TOP = 8192 };
+	static struct endless r;
+	struct cf_env *e = &self->e;
+	pthread_t thread;
+	struct cf_msg m;
+	int vol, fd;
+
+	r.nf = cf_nf_open();
+	if (r.nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	vol = cf_nf_volume(r.nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	r.c = cf_nf_cookie_advice(r.nf, vol, "file", 4, NULL, 0, 0, CF_ADV_WANT_CACHE_SIZE);
+	ASSERT_LT(0, r.c);
+	ASSERT_EQ(0, cf_nf_use(r.nf, r.c, false));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, SIZE));
+	memset(r.buf, 0xee, sizeof(r.buf));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, read_endless, &r));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(0, cf_rd(&m)->off);
+	EXPECT_EQ(TOP, cf_rd(&m)->len);
+	ASSERT_EQ(0, serve_read(&m, fd, 1, SIZE));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, r.ret);
+	EXPECT_EQ(1, r.a.completions);
+	EXPECT_EQ((__s64)sizeof(r.buf), r.a.result);
+	EXPECT_EQ(-1, cf_differs(1, 0, r.buf, SIZE));
+	EXPECT_EQ(0, r.buf[SIZE]);
+	EXPECT_EQ(0, memcmp(r.buf + SIZE, r.buf + SIZE + 1, sizeof(r.buf) - SIZE - 1));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
+	close(r.nf);
+	close(fd);
 }
 
 /* The same beyond 4 GiB. */
