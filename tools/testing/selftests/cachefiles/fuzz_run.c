@@ -100,9 +100,11 @@ static void give_up(const char *why, unsigned int who)
 	fz_print_rings();
 	print_stacks();
 	fflush(stdout);
-	kill(fz->tame, SIGKILL);
+	if (fz->tame > 0)
+		kill(fz->tame, SIGKILL);
 	for (unsigned int i = 0; i < fz->nr_processes; i++)
-		kill(fz->pids[i], SIGKILL);
+		if (fz->pids[i] > 0)
+			kill(fz->pids[i], SIGKILL);
 	_exit(1);
 }
 
