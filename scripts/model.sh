@@ -26,15 +26,18 @@ model() {
 
 # Runs the programs on the stock kernel and leaves their logs in build/model/out/trace.
 record() {
-	local dir=build/model
+	local dir=build/model program targets=()
 
 	scripts/setup.sh build vm check
 	rm -rf $dir/out
 	mkdir -p $dir/selftests
 	say "building"
 	make -s -j "$jobs" KDIR=stock DEBUG=y ERROR_INJECTION=y TEST_MODULES=y BUILD=$dir/modules
+	for program in $programs; do
+		targets+=("$top/$dir/selftests/$program")
+	done
 	make -s -j "$jobs" -C $selftests O="$top/$dir/selftests" \
-		KSELFTEST_DIR="$cache/source/tools/testing/selftests"
+		KSELFTEST_DIR="$cache/source/tools/testing/selftests" "${targets[@]}"
 	cp $selftests/settings $dir/selftests/
 	# shellcheck disable=SC2086 # a list
 	scripts/vm.sh --kernel stock --build $dir/modules --timeout 900 --out $dir/out \
