@@ -21,7 +21,7 @@
 #	--show ID	one of them as a patch; any that a rule can make
 #	--check		can all be planted?
 #
-#	ONLY=GLOB	only those whose id matches; if none of the sample does, all that
+#	ONLY=GLOBS	only those whose id matches; if none of the sample does, all that
 #			the rules can make
 #	HISTORICAL=y	only the historical ones
 #	SAMPLE=N	so many systematic ones

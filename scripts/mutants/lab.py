@@ -60,8 +60,13 @@ class Lab:
 
     def _make(self, log, *args):
         with open(log, 'w', encoding='utf-8') as f:
-            status = subprocess.run(['make', '-s', f'-j{self.jobs}', *args], cwd=self.tree,
-                                    stdout=f, stderr=subprocess.STDOUT, check=False).returncode
+            with subprocess.Popen(['make', '-s', f'-j{self.jobs}', *args], cwd=self.tree,
+                                  stdout=f, stderr=subprocess.STDOUT) as make:
+                self.running.add(make)
+                status = make.wait()
+                self.running.discard(make)
+        if self.stopped:
+            raise Failure('stopped')
         return status == 0 and not NO_MUTANT.search(log.read_text(errors='replace'))
 
     def build_tests(self):
@@ -196,8 +201,8 @@ class Lab:
 
     def stop(self):
         self.stopped = True
-        for vm in list(self.running):
-            vm.terminate()
+        for process in list(self.running):
+            process.terminate()
 
 
 def now():

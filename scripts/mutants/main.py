@@ -259,11 +259,14 @@ def chosen():
     seed = option('SEED', '1')
     if option('HISTORICAL') != 'y':
         new, spare = systematic(sources, seed)
-    glob = option('ONLY')
-    if glob:
-        picked = [m for m in old + new if fnmatch.fnmatchcase(m.id, glob)]
-        if not picked:
-            picked = [m for m in candidates(sources) if fnmatch.fnmatchcase(m.id, glob)]
+    globs = option('ONLY', '').split()
+
+    def is_meant(m):
+        return any(fnmatch.fnmatchcase(m.id, g) for g in globs)
+
+    if globs:
+        picked = [m for m in old + new if is_meant(m)] or \
+            [m for m in candidates(sources) if is_meant(m)]
         old = [m for m in picked if m.historical]
         new = [m for m in picked if not m.historical]
     # In this order a run that is interrupted is a sample, too.
