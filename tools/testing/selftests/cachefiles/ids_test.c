@@ -3,6 +3,7 @@
  * An answer is taken only for a request of its own kind and object that was
  * delivered and is not answered yet; any other id is refused without effect.
  */
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "harness.h"
@@ -141,38 +142,58 @@ TEST_F(ondemand, d24_never_twice)
  */
 TEST_F(ondemand, d17_late_answer)
 {
+	enum { NR = 5 };
 	struct cf_env *e = &self->e;
-	struct cf_reader a, b;
+	struct cf_reader a, b[NR];
 	struct cf_result res;
-	struct cf_msg m, n;
-	int fd;
+	struct cf_msg m, n[NR];
+	char name[16];
+	int fd, ret;
 
 	fd = open_object(e, &a, "a", MB, &m);
 	ASSERT_LE(0, fd);
 	close(fd);
 	ASSERT_EQ(0, start_read(e, &a, "a", 1, 0, 4096));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
-	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENOENT));
+	/* The netfs library may try twice. */
+	while (!cf_reader_done(&a)) {
+		ret = cf_next(e->dev, &m, 200);
+		if (ret == -ETIMEDOUT)
+			continue;
+		ASSERT_LT(0, ret);
+		ASSERT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENODATA));
+	}
 	ASSERT_EQ(0, cf_reader_wait(&a, &res, LONG));
-	EXPECT_EQ(ENOENT, res.err);
+	/* And may make EIO of what failed. */
+	EXPECT_TRUE(res.err == ENODATA || res.err == EIO) {
+		TH_LOG("errno %d", res.err);
+	}
 
-	ASSERT_EQ(0, start_stat(e, &b, "b"));
-	ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
-	EXPECT_NE(m.hdr.msg_id, n.hdr.msg_id);
+	for (int i = 0; i < NR; i++) {
+		snprintf(name, sizeof(name), "b%d", i);
+		ASSERT_EQ(0, start_stat(e, &b[i], name));
+		ASSERT_EQ(0, cf_expect(e->dev, &n[i], CACHEFILES_OP_OPEN, LONG));
+		EXPECT_NE(m.hdr.msg_id, n[i].hdr.msg_id);
+	}
 	EXPECT_EQ(-EINVAL, cf_copen(e->dev, m.hdr.msg_id, MB));
-	EXPECT_EQ(0, cf_reader_done(&b));
-	ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, 9));
-	ASSERT_EQ(0, cf_reader_wait(&b, &res, LONG));
-	EXPECT_EQ(0, res.err);
-	EXPECT_EQ(9, res.n);
+	for (int i = 0; i < NR; i++) {
+		EXPECT_EQ(0, cf_reader_done(&b[i]));
+		ASSERT_EQ(0, cf_copen(e->dev, n[i].hdr.msg_id, i));
+		ASSERT_EQ(0, cf_reader_wait(&b[i], &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(i, res.n);
+	}
 }
 
 /* An OPEN that has an id, since it was read in vain, and is not delivered. */
 static void expect_no_answer(struct __test_metadata *_metadata, struct cf_env *e,
 			     struct cf_reader *r)
 {
+	void *nowhere = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, nowhere);
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
-	EXPECT_EQ(-1, read(e->dev, (void *)-8192UL, sizeof(struct cf_msg)));
+	EXPECT_EQ(-1, read(e->dev, nowhere, sizeof(struct cf_msg)));
 	EXPECT_EQ(EFAULT, errno);
 	for (__u32 id = 0; id < 16; id++) {
 		EXPECT_EQ(-EINVAL, cf_copen(e->dev, id, MB)) {

@@ -16,7 +16,7 @@ struct act {
 	struct cf_task		task;
 	int			nf, cookie;
 	__u64			size;
-	unsigned char		buf[8192];
+	unsigned char		buf[4096];
 	struct cf_netfs_read	r;
 };
 
@@ -89,7 +89,7 @@ TEST_F(original, nothing_in_between)
 	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
 }
 
-/* Cut off and given back as zeros after the look. */
+/* Cut off after the look, which leaves zeros in the granule that the end is in. */
 TEST_F(original, cut_between_look_and_read)
 {
 	struct act a = { };
@@ -101,7 +101,7 @@ TEST_F(original, cut_between_look_and_read)
 	ASSERT_LT(0, c);
 	trap = stop_reader(&a, self->nf, c);
 	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, cf_nf_resize(self->nf, c, 0));
+	ASSERT_EQ(0, cf_nf_resize(self->nf, c, 1000));
 	ASSERT_EQ(0, cf_nf_resize(self->nf, c, FILE_SIZE));
 	expect_nothing(_metadata, &a, trap);
 	EXPECT_EQ(0, cf_nf_absent(self->nf, c, 0, FILE_SIZE, FILE_SIZE));
@@ -122,6 +122,7 @@ TEST_F(original, look_during_cut)
 	ASSERT_LE(0, cutting);
 	cut.nf = self->nf;
 	cut.cookie = c;
+	cut.size = 1000;
 	ASSERT_EQ(0, cf_task_start(&cut.task, do_resize, &cut));
 	ASSERT_LT(0, cf_delay_caught(cutting, LONG));
 	trap = stop_reader(&a, self->nf, c);
@@ -129,7 +130,6 @@ TEST_F(original, look_during_cut)
 	EXPECT_EQ(0, cf_delay_go(cutting));
 	ASSERT_EQ(0, cf_task_wait(&cut.task, &ret, LONG));
 	EXPECT_EQ(0, ret);
-	ASSERT_EQ(0, cf_nf_resize(self->nf, c, FILE_SIZE));
 	expect_nothing(_metadata, &a, trap);
 	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
 }
@@ -201,6 +201,11 @@ TEST_F(original, d81_invalidated_during_lookup)
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
 	cf_nf_note_release(nf, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	/* Also when there is something to be read again. */
+	ASSERT_EQ(0, cf_nf_store(nf, c, 2, 0, 4096, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, 4096, FILE_SIZE));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 4096, FILE_SIZE - 4096, FILE_SIZE));
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, FILE_SIZE));
 	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
