@@ -79,7 +79,7 @@ int cachefiles_failover_restore(struct cachefiles_cache *cache)
 			od->anon = NULL;
 		}
 		cachefiles_queue_update(od);
+		cachefiles_queue_wake_od(od);
 	}
-	cachefiles_queue_wake(queue);
 	return 0;
 }

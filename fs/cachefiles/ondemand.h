@@ -382,6 +382,7 @@ void cachefiles_reap_work(struct work_struct *work);
  */
 void cachefiles_queue_update(struct cachefiles_ondemand *od);
 void cachefiles_queue_wake(struct cachefiles_queue *queue);
+void cachefiles_queue_wake_od(struct cachefiles_ondemand *od);
 int cachefiles_queue_new_id(struct cachefiles_queue *queue, struct cachefiles_req *req, u32 *id,
 			    gfp_t gfp);
 

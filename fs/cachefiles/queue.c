@@ -77,6 +77,29 @@ void cachefiles_queue_wake(struct cachefiles_queue *queue)
 }
 
 /**
+ * cachefiles_queue_wake_od - Tell daemons that all of an od has become deliverable
+ * @od: An od that had nothing to deliver, or less than it has now.
+ *
+ * As cachefiles_queue_wake(), for as many requests as there are: a thread that is
+ * woken may be busy with the first one for as long as it likes.
+ *
+ * Context: queue->lock held.
+ */
+void cachefiles_queue_wake_od(struct cachefiles_ondemand *od)
+{
+	const struct cachefiles_req *req;
+	int nr = 0;
+
+	lockdep_assert_held(&od->queue->lock);
+	if (list_empty(&od->ready_link))
+		return;
+	if (od->state == CACHEFILES_OD_OPEN)
+		list_for_each_entry(req, &od->queued, link)
+			nr++;
+	__wake_up(od->queue->wait, TASK_NORMAL, max(nr, 1), poll_to_key(EPOLLIN));
+}
+
+/**
  * cachefiles_queue_new_id - Find a msg_id for a request
  * @queue: The queue.
  * @req: What the id leads to.  It can be found at once, but is not answered to

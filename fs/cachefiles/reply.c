@@ -128,7 +128,7 @@ static int cachefiles_copen_settle(struct cachefiles_ondemand *od, loff_t size, 
 	cachefiles_od_set_state(od, od->anon ? CACHEFILES_OD_OPEN : CACHEFILES_OD_CLOSED);
 	cachefiles_od_unblock_locked(od, done);
 	cachefiles_queue_update(od);
-	cachefiles_queue_wake(od->queue);
+	cachefiles_queue_wake_od(od);
 	return 0;
 }
 

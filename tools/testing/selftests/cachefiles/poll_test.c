@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 static int agree(struct cf_env *e, struct cf_msg *m)
 {
@@ -320,6 +321,123 @@ TEST_F_TIMEOUT(ondemand, d40_one_request_wakes_one, 60)
 	EXPECT_LE(REQUESTS, atomic_load(&h.wakeups));
 	/* A thread that was not asleep yet may come along, but no herd. */
 	EXPECT_GE(2 * REQUESTS, atomic_load(&h.wakeups));
+}
+
+/* --- threads that take one message each, and are busy with it from then on --- */
+
+enum { CREW = 4 };
+
+struct hand {
+	int		dev;
+	atomic_int	*waiting;
+	atomic_int	*taken;
+	int		stop;		/* readable when it is over */
+	struct cf_msg	m;
+};
+
+static void *take_one(void *arg)
+{
+	struct epoll_event ev, dev = { .events = EPOLLIN | EPOLLEXCLUSIVE };
+	struct epoll_event end = { .events = EPOLLIN };
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+	struct hand *h = arg;
+
+	dev.data.fd = h->dev;
+	end.data.fd = h->stop;
+	epoll_ctl(ep, EPOLL_CTL_ADD, h->dev, &dev);
+	epoll_ctl(ep, EPOLL_CTL_ADD, h->stop, &end);
+	atomic_fetch_add(h->waiting, 1);
+	while (epoll_wait(ep, &ev, 1, -1) == 1 && ev.data.fd != h->stop) {
+		if (cf_read(h->dev, &h->m) > 0) {
+			atomic_fetch_add(h->taken, 1);
+			cf_poll(h->stop, POLLIN, cf_ms(LONG));
+			break;
+		}
+	}
+	close(ep);
+	return NULL;
+}
+
+/* CREW READs of an object are queued while it is being opened, or taken back. */
+static void busy_crew(struct __test_metadata *_metadata, struct cf_env *e, bool restored)
+{
+	atomic_int waiting = 0, taken = 0;
+	static struct hand hand[CREW];
+	pthread_t thread[CREW];
+	struct cf_reader r[CREW];
+	int fd, end[2], status;
+	struct cf_result res;
+	struct cf_msg o, m;
+	long long until;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(end));
+	fd = open_object(e, &r[0], "file", MB, &o);
+	ASSERT_LE(0, fd);
+	if (!restored)
+		close(fd);
+	for (int i = 0; i < CREW; i++) {
+		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * 8192, 4096));
+	}
+	if (restored) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			for (int i = 0; i < CREW; i++)
+				if (cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG))
+					_exit(1);
+			_exit(0);
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_EQ(0, status);
+	} else {
+		ASSERT_EQ(0, cf_expect(e->dev, &o, CACHEFILES_OP_OPEN, LONG));
+		fd = cf_open_fd(&o);
+	}
+	for (int i = 0; i < CREW; i++) {
+		hand[i] = (struct hand) { .dev = e->dev, .waiting = &waiting, .taken = &taken,
+					  .stop = end[0] };
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, take_one, &hand[i]));
+	}
+	while (atomic_load(&waiting) < CREW)
+		sched_yield();
+	/* The threads are asleep by then, and the readers' READs queued. */
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+
+	ASSERT_EQ(0, restored ? cf_cmd(e->dev, "restore") : cf_copen(e->dev, o.hdr.msg_id, MB));
+	until = cf_now() + cf_ms(5000);
+	while (atomic_load(&taken) < CREW && cf_now() < until)
+		sched_yield();
+	EXPECT_EQ(CREW, atomic_load(&taken)) {
+		TH_LOG("%d threads sleep on", CREW - atomic_load(&taken));
+	}
+	close(end[1]);
+	for (int i = 0; i < CREW; i++) {
+		pthread_join(thread[i], NULL);
+		if (hand[i].m.hdr.opcode == CACHEFILES_OP_READ) {
+			EXPECT_EQ(0, serve_read(&hand[i].m, fd, 1, MB));
+		}
+	}
+	while (cf_next(e->dev, &m, 0) > 0) {
+		EXPECT_EQ(0, serve_read(&m, fd, 1, MB));
+	}
+	for (int i = 0; i < CREW; i++) {
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+	}
+	close(end[0]);
+}
+
+/* Threads that ask to be woken alone are all woken, if there is work for all. */
+TEST_F(ondemand, d21_d40_reopening_wakes_the_crew)
+{
+	busy_crew(_metadata, &self->e, false);
+}
+
+TEST_F(ondemand, d21_d40_restore_wakes_the_crew)
+{
+	busy_crew(_metadata, &self->e, true);
 }
 
 /* A cache whose disk fails is dead: everybody learns it at once. */
