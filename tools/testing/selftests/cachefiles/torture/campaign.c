@@ -188,9 +188,9 @@ static bool take_over(void)
 	/* Let it have read what it can't answer, besides what it can. */
 	atomic_store(&sh->want_new, 1);
 	pump(20 + draw(150), NULL);
-	pump(cf_ms(1000), other_helpless);
+	pump(1000, other_helpless);
 	atomic_store(&sh->want_new, 0);
-	pump(cf_ms(1500), nobody_stale);
+	pump(1500, nobody_stale);
 	kill_daemon(other);
 	good = good && pump(cf_ms(REACHED), other_gone);
 	atomic_store(&sh->stale.file, 0);
@@ -547,6 +547,9 @@ void campaign(void)
 		anything();
 		if (!draw(10))
 			settle();
+		/* What is left is to be read, with fewer deaths. */
+		if (who.kills >= sh->opt.kills && serve_on())
+			pump(1000, NULL);
 		make_room();
 	}
 	/* Left alone, everybody gets on. */

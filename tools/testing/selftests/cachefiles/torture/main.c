@@ -243,6 +243,8 @@ static int finish(void)
 
 	if (!atomic_load(&sh->failed) && missed())
 		fault("there are points that were not reached");
+	if (!atomic_load(&sh->failed) && !sh->opt.brief && !sh->stale_tried)
+		fault("no daemon has come back to find its descriptor stale");
 	if (!atomic_load(&sh->failed) && who.kills < sh->opt.kills)
 		fault("%lu kills, %u were asked for", who.kills, sh->opt.kills);
 	print_points();

@@ -24,6 +24,9 @@
 /* How long a system call may take while somebody serves, and after the cache's end. */
 #define STUCK		15000
 #define ENDED		5000
+/* So many files are culled at a time, at most, and it takes no longer. */
+#define CULL		500
+#define CULLED		60000
 /* A reader that is killed is gone by then. */
 #define GONE		5000
 #define NOTES		24
@@ -272,14 +275,15 @@ static int drop_inodes(void)
 	return fd < 0 || write(fd, "2", 1) != 1 ? errno : 0;
 }
 
-/* Half of what is not in use. */
-static int cull_one(const char *path, void *arg)
+/* Some of what is not in use. */
+static int cull_one(const char *path, void *left)
 {
 	const char *slash = strrchr(path, '/');
 	char dir[1024];
 
-	if (!draw(2))
+	if (!*(int *)left || !draw(3))
 		return -1;
+	--*(int *)left;
 	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
 	if (chdir(dir))
 		return -errno;
@@ -288,10 +292,11 @@ static int cull_one(const char *path, void *arg)
 
 static int do_cull(int mount_nr)
 {
+	int left = CULL;
 	char dir[512];
 
 	snprintf(dir, sizeof(dir), "%s/cache/Itorture,%d", sh->opt.cache, mount_nr);
-	cf_tree_count(dir, cull_one, NULL);
+	cf_tree_count(dir, cull_one, &left);
 	return 0;
 }
 
@@ -361,8 +366,10 @@ static bool no_helper(void)
 /* Start one when there is none, and wait for its end: 0, or a positive errno. */
 int helper_run(enum helper_job job, int mount_nr)
 {
-	if (!pump(cf_ms(STUCK), no_helper) || !helper_start(job, mount_nr) ||
-	    !pump(cf_ms(STUCK), no_helper)) {
+	int ms = cf_ms(job == H_CULL ? CULLED : STUCK);
+
+	if (!pump(cf_ms(CULLED), no_helper) || !helper_start(job, mount_nr) ||
+	    !pump(ms, no_helper)) {
 		if (who.helper)
 			tell_where(who.helper);
 		fault("helper %d for mount %d takes %lld ms", job, mount_nr,
