@@ -56,9 +56,12 @@ check check-static check-vm check-debug check-kcsan:
 demo bench torture fuzz mutants coverage model:
 	+scripts/$@.sh
 
+series:
+	+scripts/series.py
+
 help:
 	@cat scripts/help.txt
 
 .PHONY: modules test_modules modules_install clean check check-static check-vm check-debug check-kcsan demo bench torture fuzz mutants \
-	coverage model help
+	coverage model series help
 .DELETE_ON_ERROR:

@@ -197,7 +197,7 @@ check_markers() {
 }
 
 check_spdx() {
-	files | grep -vE '^(COPYING|README\.md|MAINTAINERS)$|(^|/)(config|settings)$|help\.txt$' |
+	files | grep -vE '^(COPYING|README\.md|MAINTAINERS)$|(^|/)(config|settings)$|help\.txt$|^scripts/series/[^.]*$' |
 		xargs grep -L 'SPDX-License-Identifier: ' || :
 }
 
