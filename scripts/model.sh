@@ -17,8 +17,7 @@ set -euo pipefail
 cd "$top"
 selftests=tools/testing/selftests/cachefiles
 # Together they show what the model allows.
-programs=${PROGRAMS:-transitions_test close_test concurrent_test fault_test kill_test open_test
-	reopen_test restore_test umount_test}
+programs=${PROGRAMS:-transitions_test fault_test kill_test reopen_test restore_test}
 
 model() {
 	PYTHONDONTWRITEBYTECODE=1 python3 "$selftests/model/main.py" "$@"
