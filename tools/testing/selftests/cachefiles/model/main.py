@@ -29,8 +29,9 @@ from world import BUGS
 # Two ranges, so that an object is opened again while a READ of before is copied; three
 # reads of one, so that what is left of the followers follows one of them.
 BOUNDS = (((2, 1), 2), ((3,), 2))
-# Each of these mistakes shows with less, and the relation is the same.
-SMALL = ((2, 1), 2)
+# Enough for every planted mistake, and for every move that an object or a read can make:
+# neither a third read of one range nor a third thread adds one.
+SMALL = BOUNDS[0]
 
 
 def describe(reads, threads):
