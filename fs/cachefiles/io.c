@@ -77,7 +77,7 @@ static void cachefiles_io_report(struct cachefiles_io *first)
 {
 	ssize_t ret = first->error ?: first->total;
 
-	if (ret > 0 && first->object->cookie->inval_counter != first->inval_counter)
+	if (ret > 0 && READ_ONCE(first->object->cookie->inval_counter) != first->inval_counter)
 		ret = -ESTALE;
 	/* From here on the netfs may let go of the object. */
 	cachefiles_netfs_terminated(first->term_func, first->term_priv, ret);

@@ -192,7 +192,8 @@ void cachefiles_ondemand_cancel(struct cachefiles_object *object)
 	LIST_HEAD(done);
 
 	scoped_guard(spinlock, &od->queue->lock) {
-		od->cancels++;
+		/* A read that begins notes it without the lock. */
+		WRITE_ONCE(od->cancels, od->cancels + 1);
 		cachefiles_od_end_reads_locked(od, -ECANCELED, &done);
 		cachefiles_queue_update(od);
 	}

@@ -146,9 +146,9 @@ static int cachefiles_space_judge_locked(struct cachefiles_cache *cache, u64 fil
 	run = files >= cache->files.run && blocks >= cache->blocks.run;
 
 	if (stop || cull)
-		cache->culling = true;
+		WRITE_ONCE(cache->culling, true);
 	else if (run)
-		cache->culling = false;
+		WRITE_ONCE(cache->culling, false);
 
 	credit->expires = jiffies + CACHEFILES_CREDIT_TIME;
 	credit->files = stop ? 0 : cachefiles_space_share(&cache->files, files);
