@@ -224,6 +224,11 @@ check_model() {
 	return $status
 }
 
+# The table of known defects, their tests and mutants fit together.
+check_defects() {
+	scripts/check-defects
+}
+
 check_clean_tree() {
 	git status --porcelain | diff "$logs/status-before" - | grep '^>' || :
 }
@@ -246,6 +251,7 @@ static_checks() {
 	check "file sizes" check_budgets
 	check "defects can be planted" check_mutants
 	check "state model" check_model
+	check "known defects" check_defects
 	check "the build leaves the tree clean" check_clean_tree
 }
 
