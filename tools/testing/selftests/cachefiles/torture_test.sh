@@ -12,7 +12,7 @@ cf_need_fs "$CF_FSTYPE" ondemandfs
 cf_need_module cachefiles
 
 SEED=${CF_SEED:-1}
-KILLS=${CF_KILLS:-$((CF_SCALE > 1 ? 40 : 100))}
+KILLS=${CF_KILLS:-$((CF_SCALE > 1 ? 40 : 80))}
 
 # With an image for EROFS, where there is what it takes.
 image() {

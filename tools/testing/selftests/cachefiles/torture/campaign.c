@@ -190,7 +190,7 @@ static bool take_over(void)
 	pump(20 + draw(150), NULL);
 	pump(1000, other_helpless);
 	atomic_store(&sh->want_new, 0);
-	pump(1500, nobody_stale);
+	pump(cf_ms(1500), nobody_stale);
 	kill_daemon(other);
 	good = good && pump(cf_ms(REACHED), other_gone);
 	atomic_store(&sh->stale.file, 0);
@@ -475,6 +475,7 @@ bool surroundings_down(void)
 	}
 	if (who.last_umounts > cf_ms(sh->opt.umount_ms))
 		fault("unmounting has taken %lld ms", who.last_umounts);
+	helper_run(H_SYNC, 0);
 	kill_daemon(current);
 	return pump(cf_ms(REACHED), current_gone);
 }

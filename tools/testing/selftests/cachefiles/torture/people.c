@@ -24,7 +24,7 @@
 /* How long a system call may take while somebody serves, and after the cache's end. */
 #define STUCK		15000
 #define ENDED		5000
-/* So many files are culled at a time, at most, and it takes no longer. */
+/* So many files are culled at a time, at most; it takes no longer, nor does a sync. */
 #define CULL		500
 #define CULLED		60000
 /* A reader that is killed is gone by then. */
@@ -310,6 +310,14 @@ static int do_touch(void)
 	return open(path, O_RDONLY | O_CLOEXEC) < 0 ? errno : 0;
 }
 
+/* What the end of the cache would wait for. */
+static int do_sync(void)
+{
+	int fd = open(sh->opt.cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || syncfs(fd) ? errno : 0;
+}
+
 static __attribute__((noreturn)) void help(enum helper_job job, int mount_nr)
 {
 	int ret = 0;
@@ -335,6 +343,9 @@ static __attribute__((noreturn)) void help(enum helper_job job, int mount_nr)
 		break;
 	case H_TOUCH:
 		ret = do_touch();
+		break;
+	case H_SYNC:
+		ret = do_sync();
 		break;
 	case H_NONE:
 		break;
@@ -366,7 +377,7 @@ static bool no_helper(void)
 /* Start one when there is none, and wait for its end: 0, or a positive errno. */
 int helper_run(enum helper_job job, int mount_nr)
 {
-	int ms = cf_ms(job == H_CULL ? CULLED : STUCK);
+	int ms = cf_ms(job == H_CULL || job == H_SYNC ? CULLED : STUCK);
 
 	if (!pump(cf_ms(CULLED), no_helper) || !helper_start(job, mount_nr) ||
 	    !pump(ms, no_helper)) {

@@ -119,7 +119,7 @@ static void slot_close(struct slot *s, int fd, __u32 object_id)
  */
 static void answer_stale(int fd, unsigned int file)
 {
-	long long end = cf_now() + 1000;
+	long long end = cf_now() + cf_ms(1000);
 	__u32 id;
 
 	while (cf_now() < end) {
@@ -244,8 +244,8 @@ static void show_stale(unsigned int file, __u32 id)
 	    atomic_load(&sh->stale.read_id))
 		return;
 	atomic_store(&sh->stale.read_id, id);
-	for (int i = 0; i < 2000 && atomic_load(&sh->stale.file) == file + 1 &&
-	     atomic_load(&sh->stale.read_id) == id; i++)
+	for (int i = cf_ms(2000); i > 0 && atomic_load(&sh->stale.file) == file + 1 &&
+	     atomic_load(&sh->stale.read_id) == id; i--)
 		nap(1000);
 }
 

@@ -169,7 +169,7 @@ __attribute__((noreturn))
 void watch(pid_t supervisor);
 
 /* people.c: processes of the supervisor, and waiting for them */
-enum helper_job { H_NONE, H_MOUNT, H_UMOUNT, H_FORCE, H_DROP, H_CULL, H_TOUCH };
+enum helper_job { H_NONE, H_MOUNT, H_UMOUNT, H_FORCE, H_DROP, H_CULL, H_TOUCH, H_SYNC };
 
 struct people {
 	int		device;
