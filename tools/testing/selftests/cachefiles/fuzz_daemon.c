@@ -75,6 +75,9 @@ static int answer_open(struct fz_task *t, struct fz_object *o, int dev, long lon
 		o->size = size;
 		fz_count(FZ_COPENS, 1);
 	}
+	/* Refused; whoever opens the object next has another descriptor. */
+	if (!ret && size < 0)
+		o->stale = true;
 	if (fz->backing)
 		return ret;
 	/* What can't be a size, or no errno, ends the OPEN and is refused. */
@@ -179,9 +182,9 @@ static int got_open(struct fz_task *t, unsigned int dev, int fd, const struct cf
 		ret = answer_open(t, o, fd, (long long)fz_size(o->content));
 	} else if (what < 64) {
 		ret = answer_open(t, o, fd, any_size(t, fz_size(o->content)));
-	} else if (what < 68) {
-		ret = answer_open(t, o, fd, -1 - (long long)fz_below(t, 4095));
 	} else if (what < 71) {
+		ret = answer_open(t, o, fd, -1 - (long long)fz_below(t, 4095));
+	} else if (what < 73) {
 		fz_object_close(o);
 		ret = answer_open(t, o, fd, (long long)fz_size(o->content));
 		/* Another process may have taken the OPEN meanwhile; this one has no descriptor. */
@@ -372,7 +375,7 @@ static int op_answer(struct fz_task *t)
 
 	for (unsigned int i = 0; i < FZ_OBJECTS; i++) {
 		o = &t->p->objects[(first + i) % FZ_OBJECTS];
-		if (o->fd >= 0 && (!o->answered || o->nr_reads))
+		if (o->fd >= 0 && ((!o->answered && !o->stale) || o->nr_reads))
 			break;
 	}
 	unsigned int dev = o->dev;

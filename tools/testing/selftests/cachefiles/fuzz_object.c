@@ -194,7 +194,7 @@ static bool wrong_id(struct fz_task *t, const struct use *u, uint32_t *id)
 	struct fz_object *other;
 	bool found = false;
 
-	switch (fz_below(t, 3)) {
+	switch (u->stale ? 2 : fz_below(t, 3)) {
 	case 0:
 		/* They are given in turn, and that takes a while. */
 		*id = 0x80000000U + (uint32_t)fz_below(t, 0x7fffffff);
@@ -208,8 +208,10 @@ static bool wrong_id(struct fz_task *t, const struct use *u, uint32_t *id)
 		/* Not waiting: somebody may have this one locked, and want ours. */
 		if (other == u->locked || pthread_mutex_trylock(&other->lock))
 			continue;
+		/* Through a stale descriptor it would even be of the same object. */
 		found = other->nr_reads && other->fd >= 0 && other->dev == u->dev &&
-			other->content != u->content;
+			(u->stale ? other->object_id != u->object_id :
+			 other->content != u->content);
 		if (found)
 			*id = other->reads[0].id;
 		pthread_mutex_unlock(&other->lock);
