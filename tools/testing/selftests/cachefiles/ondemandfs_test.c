@@ -67,6 +67,66 @@ TEST_F(ondemand, mount_options)
 	rmdir(where);
 }
 
+/* Where @where is mounted: the options of its file system, as the kernel shows them. */
+static int shown_options(const char *where, char *opts, size_t size)
+{
+	FILE *f = fopen("/proc/self/mounts", "re");
+	char line[1024], dir[256], shown[512];
+	int ret = -ENOENT;
+
+	if (!f)
+		return -errno;
+	while (ret && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%*s %255s ondemandfs %511s", dir, shown) != 2 ||
+		    strcmp(dir, where))
+			continue;
+		snprintf(opts, size, "%s", shown);
+		ret = 0;
+	}
+	fclose(f);
+	return ret;
+}
+
+/* What was asked for is what is shown, and what a remount neither changes nor denies. */
+TEST_F(ondemand, shown_options)
+{
+	struct cf_env *e = &self->e;
+	char opts[400], shown[512], again[512], volume[96], where[160], tag[300];
+
+	ASSERT_EQ(0, shown_options(e->mnt, shown, sizeof(shown)));
+	snprintf(opts, sizeof(opts), "ro,relatime,cache=%s", e->tag);
+	EXPECT_STREQ(opts, shown);
+
+	snprintf(where, sizeof(where), "%s-shown", e->mnt);
+	ASSERT_EQ(0, mkdir(where, 0755));
+	snprintf(volume, sizeof(volume), "%s-shown", e->volume);
+	snprintf(opts, sizeof(opts), "cache=%s,uid=5,gid=6,mode=0640", e->tag);
+	ASSERT_EQ(0, cf_mount_od(volume, where, opts));
+	ASSERT_EQ(0, shown_options(where, shown, sizeof(shown)));
+	EXPECT_NE(NULL, strstr(shown, opts)) {
+		TH_LOG("shown: %s", shown);
+	}
+
+	EXPECT_EQ(0, mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, opts));
+	EXPECT_EQ(0, mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, NULL));
+	snprintf(opts, sizeof(opts), "cache=%s,mode=0600", e->tag);
+	EXPECT_EQ(-1, mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, opts));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, "uid=7"));
+	EXPECT_EQ(EINVAL, errno);
+	ASSERT_EQ(0, shown_options(where, again, sizeof(again)));
+	EXPECT_STREQ(shown, again);
+	EXPECT_LE(0, cf_umount(where, 0, PROMPT));
+
+	snprintf(opts, sizeof(opts), "cache=%s,mode=1755", e->tag);
+	EXPECT_EQ(-EINVAL, cf_mount_od(volume, where, opts));
+	memset(tag, 't', sizeof(tag));
+	tag[256] = '\0';
+	snprintf(opts, sizeof(opts), "cache=%s", tag);
+	EXPECT_EQ(-EINVAL, cf_mount_od(volume, where, opts));
+	rmdir(where);
+}
+
 TEST_F(ondemand, volume_names)
 {
 	struct cf_env *e = &self->e;

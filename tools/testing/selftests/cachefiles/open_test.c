@@ -415,4 +415,71 @@ TEST_F(ondemand, operations_of_the_fd)
 	close(fd);
 }
 
+/* What /proc says of a descriptor of an object; 0 or a negative errno. */
+static int fd_info(int fd, unsigned int *object, char state[16], long long *size)
+{
+	char path[64], text[512];
+	ssize_t n;
+	int in;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	in = open(path, O_RDONLY | O_CLOEXEC);
+	if (in < 0)
+		return -errno;
+	n = read(in, text, sizeof(text) - 1);
+	close(in);
+	text[n < 0 ? 0 : n] = '\0';
+	if (!strstr(text, "cachefiles-object:") ||
+	    sscanf(strstr(text, "cachefiles-object:"),
+		   "cachefiles-object: %u cachefiles-state: %15s cachefiles-size: %lld",
+		   object, state, size) != 3)
+		return -ENODATA;
+	return 0;
+}
+
+TEST_F(ondemand, fdinfo)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg m, again;
+	unsigned int object;
+	struct cf_result res;
+	struct cf_reader r;
+	char state[16];
+	long long size;
+	int fd;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, fd_info(fd, &object, state, &size));
+	EXPECT_EQ(m.hdr.object_id, object);
+	EXPECT_STREQ("opening", state);
+	EXPECT_EQ(0, size);
+
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 12345));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	ASSERT_EQ(0, fd_info(fd, &object, state, &size));
+	EXPECT_EQ(m.hdr.object_id, object);
+	EXPECT_STREQ("open", state);
+	EXPECT_EQ(12345, size);
+
+	/* The next descriptor of the file goes with another object. */
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(0, fd_info(fd, &object, state, &size));
+	EXPECT_STREQ("dropping", state);
+	ASSERT_EQ(0, cf_env_mount(e));
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &again, CACHEFILES_OP_CLOSE, LONG));
+	ASSERT_EQ(0, cf_expect(e->dev, &again, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_NE(m.hdr.object_id, again.hdr.object_id);
+	ASSERT_EQ(0, fd_info(cf_open_fd(&again), &object, state, &size));
+	EXPECT_EQ(again.hdr.object_id, object);
+
+	/* And one that was refused is good for nothing. */
+	ASSERT_EQ(0, cf_copen(e->dev, again.hdr.msg_id, -ENOENT));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	ASSERT_EQ(0, fd_info(cf_open_fd(&again), &object, state, &size));
+	EXPECT_STREQ("stale", state);
+}
+
 TEST_HARNESS_MAIN
