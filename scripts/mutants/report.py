@@ -63,6 +63,8 @@ class Results:
 
 def table(title, keys):
     """keys: [(key, verdict)]"""
+    if not keys:
+        return
     rows = defaultdict(Counter)
     for key, verdict in keys:
         rows[key][verdict] += 1
