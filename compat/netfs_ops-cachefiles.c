@@ -4,6 +4,7 @@
  * where the library does not write.
  */
 #include "internal.h"
+#include "ondemand.h"
 
 #ifdef COMPAT_HAVE_NETFS_STREAMS
 
@@ -15,7 +16,7 @@ compat_netfs_prepare_ondemand_read(struct netfs_cache_resources *cres, loff_t st
 		return NETFS_FILL_WITH_ZEROES;
 	if (!cachefiles_cres_object(cres)->od)
 		return NETFS_DOWNLOAD_FROM_SERVER;
-	cachefiles_netfs_slice_ondemand(start, len);
+	cachefiles_ondemand_slice(start, len);
 	return NETFS_READ_FROM_CACHE;
 }
 

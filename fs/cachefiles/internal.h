@@ -386,7 +386,6 @@ int cachefiles_netfs_prepare_write(struct netfs_cache_resources *cres, loff_t *s
 int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t start,
 				     size_t len, size_t granularity, loff_t *data_start,
 				     size_t *data_len);
-void cachefiles_netfs_slice_ondemand(loff_t start, size_t *len);
 struct file *cachefiles_cres_file(struct netfs_cache_resources *cres,
 				  enum fscache_want_state want);
 void cachefiles_netfs_terminated(netfs_io_terminated_t term_func, void *priv, ssize_t ret);

@@ -153,20 +153,6 @@ int cachefiles_netfs_write(struct netfs_cache_resources *cres, loff_t start_pos,
 	return ret;
 }
 
-/**
- * cachefiles_netfs_slice_ondemand - Cut a slice of an on-demand object
- * @start: First byte.
- * @len: Length; shortened.
- *
- * Slices end where READs do, so that one that fails takes no other with it.
- */
-void cachefiles_netfs_slice_ondemand(loff_t start, size_t *len)
-{
-	size_t room = CACHEFILES_FETCH_MAX - (start & (CACHEFILES_FETCH_MAX - 1));
-
-	*len = min(*len, room);
-}
-
 /* Where to read from, and whether what is downloaded should go to the cache as well. */
 static enum netfs_io_source cachefiles_netfs_look(struct netfs_cache_resources *cres,
 						  loff_t start, size_t *len, bool *copy)
@@ -219,7 +205,7 @@ enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subrequest *s
 		copy = !ondemand && cachefiles_netfs_copies_tail(cres, subreq->start);
 		source = NETFS_FILL_WITH_ZEROES;
 	} else if (ondemand) {
-		cachefiles_netfs_slice_ondemand(subreq->start, &subreq->len);
+		cachefiles_ondemand_slice(subreq->start, &subreq->len);
 		source = NETFS_READ_FROM_CACHE;
 	} else {
 		source = cachefiles_netfs_look(cres, subreq->start, &subreq->len, &copy);

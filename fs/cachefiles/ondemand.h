@@ -102,6 +102,20 @@ enum cachefiles_req_state {
 	CACHEFILES_REQ_NR_STATES
 };
 
+/**
+ * cachefiles_ondemand_slice - Cut a slice of an on-demand object
+ * @start: First byte.
+ * @len: Length; shortened.
+ *
+ * Slices end where READs do, so that one that fails takes no other with it.
+ */
+static inline void cachefiles_ondemand_slice(loff_t start, size_t *len)
+{
+	size_t room = CACHEFILES_FETCH_MAX - (start & (CACHEFILES_FETCH_MAX - 1));
+
+	*len = min(*len, room);
+}
+
 #if IS_ENABLED(CONFIG_CACHEFILES_ONDEMAND)
 
 struct cachefiles_io;
