@@ -215,25 +215,34 @@ static bool cachefiles_object_fits(struct cachefiles_object *object, loff_t size
  * @object: An object that has none.
  * @size: The object's size in bytes, not negative.
  *
+ * If the cookie had an object before, its netfs knows the size of that one, and takes
+ * for data what it reads up to there: no other size will do.
+ *
  * Context: process, may sleep for the backing file system.
  * Return: 0, or why there is no file: -EFBIG if the backing file system has no
- * files of that size, -ENOBUFS if space is short, or its own error.
+ * files of that size, -ESTALE if the cookie has had another size, -ENOBUFS if
+ * space is short, or its own error.
  */
 int cachefiles_object_attach(struct cachefiles_object *object, loff_t size)
 {
 	struct fscache_cookie *cookie = object->cookie;
+	loff_t known = cookie->object_size;
 	struct file *file;
 
 	might_sleep();
 	if (!cachefiles_object_fits(object, size))
 		return -EFBIG;
+	if (known && known != size)
+		return -ESTALE;
 	cookie->object_size = size;
 
 	file = cachefiles_object_open_existing(object);
 	if (!file)
 		file = cachefiles_object_create(object);
-	if (IS_ERR(file))
+	if (IS_ERR(file)) {
+		cookie->object_size = known;
 		return PTR_ERR(file);
+	}
 	if (size)
 		clear_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &cookie->flags);
 	cachefiles_object_publish_file(object, file);

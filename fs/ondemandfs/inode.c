@@ -83,7 +83,8 @@ void ondemandfs_evict_inode(struct inode *inode)
  */
 static int ondemandfs_reopen(struct inode *inode)
 {
-	struct fscache_cookie *cookie = ONDEMANDFS_I(inode)->cookie;
+	struct ondemandfs_inode *oi = ONDEMANDFS_I(inode);
+	struct fscache_cookie *cookie = oi->cookie;
 	int error;
 
 	fscache_use_cookie(cookie, false);
@@ -91,6 +92,7 @@ static int ondemandfs_reopen(struct inode *inode)
 	if (!error && cookie->object_size != i_size_read(inode))
 		error = -ESTALE;
 	fscache_unuse_cookie(cookie, NULL, NULL);
+	WRITE_ONCE(oi->lost, error);
 	return error;
 }
 
@@ -100,12 +102,12 @@ static int ondemandfs_reopen(struct inode *inode)
  */
 static int ondemandfs_open(struct inode *inode, struct file *file)
 {
-	struct fscache_cookie *cookie = ONDEMANDFS_I(inode)->cookie;
+	struct ondemandfs_inode *oi = ONDEMANDFS_I(inode);
 	int aborts = atomic_read(&ONDEMANDFS_SB(inode->i_sb)->aborts);
 	int error;
 
-	if (fscache_cookie_state(cookie) != FSCACHE_COOKIE_STATE_ACTIVE ||
-	    cookie->object_size != i_size_read(inode)) {
+	if (fscache_cookie_state(oi->cookie) != FSCACHE_COOKIE_STATE_ACTIVE ||
+	    oi->cookie->object_size != i_size_read(inode) || READ_ONCE(oi->lost)) {
 		error = ondemandfs_reopen(inode);
 		if (error) {
 			/* Look it up afresh once nobody has it open. */

@@ -79,6 +79,7 @@ struct ondemandfs_sb {
  * @name: name of the file and key of the cookie, NUL-terminated [I]
  * @name_len: bytes in @name [I]
  * @ino: index in ondemandfs_sb.inodes, 0 while not in there [I]
+ * @lost: the cache came back, and opening the file there has failed [W]
  */
 struct ondemandfs_inode {
 	struct netfs_inode	netfs;
@@ -86,6 +87,7 @@ struct ondemandfs_inode {
 	char			*name;
 	u32			name_len;
 	u32			ino;
+	bool			lost;
 };
 
 static inline struct ondemandfs_sb *ONDEMANDFS_SB(const struct super_block *sb)

@@ -76,6 +76,15 @@ static int do_close(void *arg)
 	return close(c->dev) ? -errno : 0;
 }
 
+static int do_pread(void *arg)
+{
+	struct call *c = arg;
+	char buf[4096];
+	ssize_t n = pread(c->fd, buf, sizeof(buf), (off_t)c->off);
+
+	return n < 0 ? -errno : (int)n;
+}
+
 static int do_umount(void *arg)
 {
 	return cf_env_umount(arg, LONG);
@@ -640,6 +649,52 @@ TEST_F(race, read_before_failed_fill_is_punched)
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(0, res.err);
 	EXPECT_EQ(-1, res.bad);
+}
+
+/*
+ * A cache comes back under an open file, and its daemon says that the file is shorter: who
+ * reads behind that gets no zeros. The read is there before the daemon says so.
+ */
+TEST_F(race, d47_shorter_under_an_open_file)
+{
+	struct call held = { .off = MB / 2 };
+	struct cf_env *e = &self->e;
+	struct cf_reader r, o;
+	struct cf_result res;
+	struct cf_msg m;
+	int fd, trap, ret;
+	char path[160];
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	held.fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, held.fd);
+	close(fd);
+	ASSERT_EQ(0, cf_env_rebind(e));
+
+	ASSERT_EQ(0, start_read(e, &o, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	trap = cf_delay_arm("admit", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&held.task, do_pread, &held));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_delay_go(trap));
+
+	EXPECT_EQ(-ESTALE, cf_copen(e->dev, m.hdr.msg_id, 4096));
+	close(cf_open_fd(&m));
+	/* Path walk tries once more after that, and the page cache may. */
+	while (!cf_reader_done(&o) || cf_task_wait(&held.task, &ret, 0)) {
+		if (cf_next(e->dev, &m, BRIEF) == -ETIMEDOUT)
+			continue;
+		ASSERT_EQ(CACHEFILES_OP_OPEN, m.hdr.opcode);
+		EXPECT_EQ(-ESTALE, cf_copen(e->dev, m.hdr.msg_id, 4096));
+		close(cf_open_fd(&m));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&o, &res, LONG));
+	EXPECT_EQ(ESTALE, res.err);
+	EXPECT_EQ(-EIO, ret);
+	close(held.fd);
 }
 
 TEST_HARNESS_MAIN
