@@ -23,33 +23,15 @@ out=
 min_bytes=$((100 << 20))
 min_files=5000
 
-while [ $# -gt 0 ]; do
-	case $1 in
-	--timeout) timeout=${2:?} && shift ;;
-	--out) out=${2:?} && shift ;;
-	--help)
-		sed -n '4,/^set/s/^# \{0,1\}//p' "$0"
-		exit
-		;;
-	*) die "usage: demo.sh [--timeout SECONDS] [--out DIR]" ;;
-	esac
-	shift
-done
+runner_options "$@"
 
 if [ -n "${DEMO_DIR:-}" ]; then
 	[ -d "$DEMO_DIR" ] || die "$DEMO_DIR: not a directory"
 	DEMO_DIR=$(cd "$DEMO_DIR" && pwd)
 fi
 
-"$top/scripts/setup.sh" build vm
-kernel_path=$(kernel_dir "$kernel")
-release=$(kernel_release "$kernel_path")
+runner_begin "$kernel"
 build=${BUILD:-$top/build/$release}
-
-work=$(mktemp -d "${TMPDIR:-/tmp}/demo.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
-[ -n "$out" ] || out=$work/out
 rm -f "$out"/{result,{first,second,last}.*}
 
 say "building the modules for $release, and the daemon"

@@ -34,29 +34,11 @@ memory=${MEMORY:-96}
 timeout=$((minutes * 60 + 120 + 60 * scale))
 out=
 
-while [ $# -gt 0 ]; do
-	case $1 in
-	--timeout) timeout=${2:?} && shift ;;
-	--out) out=${2:?} && shift ;;
-	--help)
-		sed -n '4,/^set/s/^# \{0,1\}//p' "$0"
-		exit
-		;;
-	*) die "usage: fuzz.sh [--timeout SECONDS] [--out DIR]" ;;
-	esac
-	shift
-done
+runner_options "$@"
 
-"$top/scripts/setup.sh" build vm
-[ "$kernel" != debug ] || "$top/scripts/build-kernel.sh" debug
-kernel_path=$(kernel_dir "$kernel")
-release=$(kernel_release "$kernel_path")
+runner_begin "$kernel"
 build=${BUILD:-$top/build/fuzz-$release}
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/fuzz.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
-[ -n "$out" ] || out=$work/out
 
 say "building the modules for $release, and the fuzzer"
 make -s -C "$top" -j "$jobs" KDIR="$kernel_path/build" BUILD="$build" DEBUG=y ERROR_INJECTION=y \

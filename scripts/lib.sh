@@ -49,3 +49,34 @@ kernel_release() {
 	[ -e "${images[0]}" ] || die "$1: no boot/vmlinuz-*"
 	echo "${images[0]##*/vmlinuz-}"
 }
+
+# --- for scripts that run something in a virtual machine ---
+
+# runner_options ARGUMENT...: sets timeout and out, or says what the script is about
+runner_options() {
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--timeout) timeout=${2:?} && shift ;;
+		--out) out=${2:?} && shift ;;
+		--help)
+			sed -n '4,/^set/s/^# \{0,1\}//p' "$0"
+			exit
+			;;
+		*) die "usage: ${0##*/} [--timeout SECONDS] [--out DIR]" ;;
+		esac
+		shift
+	done
+}
+
+# runner_begin KERNEL: what that needs is fetched and built. Sets kernel_path, release,
+# work (a directory, for as long as the script runs), and out if it is empty.
+runner_begin() {
+	"$top/scripts/setup.sh" build vm
+	[ "$1" != debug ] || "$top/scripts/build-kernel.sh" debug
+	kernel_path=$(kernel_dir "$1")
+	release=$(kernel_release "$kernel_path")
+	work=$(mktemp -d "${TMPDIR:-/tmp}/cachefiles.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' INT TERM
+	[ -n "$out" ] || out=$work/out
+}
