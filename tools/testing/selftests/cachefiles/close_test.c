@@ -148,7 +148,7 @@ TEST_F(ondemand, d35_remount_is_killed)
 	}
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
 	EXPECT_EQ(first.hdr.object_id, m.hdr.object_id);
-	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(0, until_idle(e));
 	EXPECT_LE(0, open_object(e, &r, "file", MB, &m));
 }
 

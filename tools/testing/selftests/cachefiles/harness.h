@@ -240,4 +240,14 @@ OPTIONAL int serve_read(const struct cf_msg *m, int fd, __u64 seed, __u64 size)
 	return n < 0 ? (int)n : cf_cread(fd, m->hdr.msg_id);
 }
 
+/* A request whose reader is gone goes by itself: the device stops being readable. */
+OPTIONAL int until_idle(struct cf_env *e)
+{
+	long long end = cf_now() + cf_ms(2000);
+
+	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
+		poll(NULL, 0, 10);
+	return cf_idle(e->dev) ? 0 : -ETIMEDOUT;
+}
+
 #endif /* CF_HARNESS_H */

@@ -14,16 +14,6 @@
 /* After this long the cache has noticed that a reader is gone. */
 #define GRACE	2000
 
-/* A request whose reader is gone goes by itself: the device stops being readable. */
-static int until_idle(struct cf_env *e)
-{
-	long long end = cf_now() + cf_ms(GRACE);
-
-	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
-		poll(NULL, 0, 10);
-	return cf_idle(e->dev) ? 0 : -ETIMEDOUT;
-}
-
 /* Read @name at @off in a new process while this one is the daemon. */
 static void read_and_serve(struct __test_metadata *_metadata, struct cf_env *e,
 			   int fd, __u64 off)
