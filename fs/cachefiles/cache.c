@@ -28,8 +28,8 @@ static LIST_HEAD(cachefiles_caches);
 
 /*
  * Tear-downs run here, so that a daemon can die while its backing file system
- * hangs.  Until one is done, the cache keeps its directory and its tag.  So does
- * what a bind must not do with the resource limits of the daemon.
+ * hangs.  Until one is done, the cache keeps its directory and its tag.  What
+ * a bind must not do with the resource limits of the daemon runs here, too.
  */
 struct workqueue_struct *cachefiles_wq;
 static atomic_t cachefiles_teardowns = ATOMIC_INIT(0);
