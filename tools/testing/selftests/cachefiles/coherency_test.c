@@ -6,8 +6,9 @@
  */
 #include "harness.h"
 
-#include <sys/statfs.h>
 #include <sys/xattr.h>
+
+#include "lib/backing.h"
 
 #define SIZE	(256 * KB + 100)
 
@@ -118,19 +119,6 @@ TEST_F(ondemand, part_reused)
 	EXPECT_EQ(-1, res.bad);
 }
 
-static long long space_used(struct cf_env *e)
-{
-	int fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct statfs st;
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = syncfs(fd) || fstatfs(fd, &st) ? -errno : 0;
-	close(fd);
-	return ret ? ret : (long long)(st.f_blocks - st.f_bfree) * st.f_bsize;
-}
-
 /* What is stale gives its space back when it is found to be, not in the end. */
 TEST_F(ondemand, d61_stale_file_takes_no_space)
 {
@@ -143,16 +131,16 @@ TEST_F(ondemand, d61_stale_file_takes_no_space)
 
 	fd = open_object(e, &r, "file", size, &m);
 	ASSERT_LE(0, fd);
-	before = space_used(e);
+	before = cf_used(e->dir);
 	ASSERT_EQ((ssize_t)size, cf_fill(fd, 1, 0, size, size));
-	EXPECT_LE(before + (long long)size, space_used(e));
+	EXPECT_LE(before + (long long)size, cf_used(e->dir));
 	close(fd);
 	ASSERT_EQ(0, rebind(e));
 	fd = open_object(e, &r, "file", size + 4096, &m);
 	ASSERT_LE(0, fd);
 	/* A file system may give it back by and by. */
 	for (int i = 0; i < 50; i++) {
-		used = space_used(e);
+		used = cf_used(e->dir);
 		if (used < before + (long long)size / 2)
 			break;
 		cf_poll(e->dev, 0, 100);

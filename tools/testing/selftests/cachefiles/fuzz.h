@@ -197,6 +197,8 @@ void fz_mount_point(unsigned int i, char path[64]);
 void fz_local(unsigned int i, char dir[96], char tag[32]);
 int fz_mount(unsigned int i);
 bool fz_is_mounted(unsigned int i);
+/* The operation: mount volume @i unless it is mounted. */
+int fz_op_mount(struct fz_task *t, unsigned int i);
 /* Look at a message as closely as is possible without knowing what it is about. */
 void fz_check_message(const struct cf_msg *m, int len);
 

@@ -300,16 +300,7 @@ static int op_bind(struct fz_task *t)
 
 static int op_mount_local(struct fz_task *t)
 {
-	unsigned int i = FZ_VOLUMES + fz_below(t, FZ_LOCALS);
-	int ret;
-
-	fz_say(t, "volume %u", i);
-	if (fz_is_mounted(i))
-		return -EBUSY;
-	ret = fz_mount(i);
-	if (!ret)
-		fz_count(FZ_MOUNTS, 1);
-	return FZ_EXPECT(t, ret, ENOTCONN, EBUSY, EINTR);
+	return fz_op_mount(t, FZ_VOLUMES + fz_below(t, FZ_LOCALS));
 }
 
 /* --- culling, in both modes --- */

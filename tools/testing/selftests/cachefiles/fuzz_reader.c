@@ -440,9 +440,8 @@ static int op_statfs(struct fz_task *t)
 
 /* --- mounts --- */
 
-static int op_mount(struct fz_task *t)
+int fz_op_mount(struct fz_task *t, unsigned int i)
 {
-	unsigned int i = fz_below(t, FZ_VOLUMES);
 	int ret;
 
 	fz_say(t, "volume %u", i);
@@ -451,8 +450,13 @@ static int op_mount(struct fz_task *t)
 	ret = fz_mount(i);
 	if (!ret)
 		fz_count(FZ_MOUNTS, 1);
-	/* Not while the main cache is being bound anew. */
+	/* Not while its cache is being bound anew. */
 	return FZ_EXPECT(t, ret, ENOTCONN, EBUSY, EINTR);
+}
+
+static int op_mount(struct fz_task *t)
+{
+	return fz_op_mount(t, fz_below(t, FZ_VOLUMES));
 }
 
 static int op_bad_mount(struct fz_task *t)

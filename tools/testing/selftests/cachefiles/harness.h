@@ -243,7 +243,7 @@ OPTIONAL int serve_read(const struct cf_msg *m, int fd, __u64 seed, __u64 size)
 /* A request whose reader is gone goes by itself: the device stops being readable. */
 OPTIONAL int until_idle(struct cf_env *e)
 {
-	long long end = cf_now() + cf_ms(2000);
+	long long end = cf_now() + cf_ms(PROMPT);
 
 	while (cf_poll(e->dev, POLLIN, 0) && cf_now() < end)
 		poll(NULL, 0, 10);

@@ -318,7 +318,7 @@ TEST_F_TIMEOUT(suitable, accepted, 300)
 		close(dev);
 		EXPECT_EQ(0, leftovers(self->s.m.where));
 
-		before = cf_backing_used(&self->s.m);
+		before = cf_used(self->s.m.where);
 		for (int n = 0; n < 10; n++) {
 			long long start = cf_now();
 
@@ -327,7 +327,7 @@ TEST_F_TIMEOUT(suitable, accepted, 300)
 			ASSERT_LE(0, dev);
 			close(dev);
 		}
-		EXPECT_GE(128 * (long long)KB, cf_backing_used(&self->s.m) - before);
+		EXPECT_GE(128 * (long long)KB, cf_used(self->s.m.where) - before);
 		EXPECT_EQ(0, leftovers(self->s.m.where));
 		cf_log_lines(self->s.log, "", line, sizeof(line));
 	}
@@ -347,14 +347,14 @@ TEST_F_TIMEOUT(unsuitable, d45_refused, 120)
 		dev = cf_device();
 		ASSERT_LE(0, dev);
 		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->s.m.where));
-		before = variant->b.existing ? 0 : cf_backing_used(&self->s.m);
+		before = variant->b.existing ? 0 : cf_used(self->s.m.where);
 		EXPECT_EQ(-variant->refused, cf_cmd(dev, "%s", modes[i]));
 		EXPECT_EQ(1, cf_log_lines(self->s.log, "", line, sizeof(line))) {
 			TH_LOG("%s: %s", modes[i], line);
 		}
 		if (!variant->b.existing) {
 			EXPECT_EQ(0, leftovers(self->s.m.where));
-			EXPECT_GE(16 * (long long)KB, cf_backing_used(&self->s.m) - before);
+			EXPECT_GE(16 * (long long)KB, cf_used(self->s.m.where) - before);
 		}
 
 		/* Nothing keeps the same descriptor from getting it right. */

@@ -107,16 +107,6 @@ static int close_device(struct cf_env *e, struct call *c)
 	return cf_delay_go(trap);
 }
 
-/* Wait until there is nothing to be read: what was killed has gone. */
-static int no_more_to_read(int dev)
-{
-	long long end = cf_now() + cf_ms(PROMPT);
-
-	while (cf_poll(dev, POLLIN, 0) && cf_now() < end)
-		poll(NULL, 0, 10);
-	return cf_poll(dev, POLLIN, 0);
-}
-
 /* --- what the tests below rely on --- */
 
 /* A trap catches the one it is set for, and lets it go. */
@@ -199,7 +189,7 @@ TEST_F(race, d07_dropped_before_open)
 	ASSERT_EQ(0, cf_task_start(&c.task, do_read, &c));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
 	EXPECT_LE(0, cf_reader_kill(&r, 1000));
-	EXPECT_EQ(0, no_more_to_read(e->dev));
+	EXPECT_EQ(0, until_idle(e));
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
 	EXPECT_EQ(0, ret);
@@ -349,16 +339,16 @@ TEST_F(race, d09_sought_while_withdrawn)
 	used_while_withdrawn(_metadata, &self->e, do_seek, 0);
 }
 
-/* The cache ends while a look-up is running: it waits for that, and nobody hangs. */
-TEST_F(race, d10_closed_during_lookup)
+/* The cache ends while a look-up is at @point: it waits for that, and nobody hangs. */
+static void closed_while_looking_up(struct __test_metadata *_metadata, struct cf_env *e,
+				    const char *point)
 {
-	struct cf_env *e = &self->e;
 	struct cf_result res;
 	struct cf_reader r;
 	struct call c = { };
 	int trap, ret;
 
-	trap = cf_delay_arm("lookup", 0);
+	trap = cf_delay_arm(point, 0);
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, start_stat(e, &r, "file"));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
@@ -371,26 +361,15 @@ TEST_F(race, d10_closed_during_lookup)
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 
-/* The same when it has made its object, which nobody has asked the daemon about. */
+TEST_F(race, d10_closed_during_lookup)
+{
+	closed_while_looking_up(_metadata, &self->e, "lookup");
+}
+
+/* It has made its object, which nobody has asked the daemon about. */
 TEST_F(race, d10_closed_after_lookup)
 {
-	struct cf_env *e = &self->e;
-	struct cf_result res;
-	struct cf_reader r;
-	struct call c = { };
-	int trap, ret;
-
-	trap = cf_delay_arm("published", 0);
-	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, start_stat(e, &r, "file"));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	ASSERT_EQ(0, close_device(e, &c));
-	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
-	EXPECT_EQ(0, cf_delay_go(trap));
-	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
-	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
-	EXPECT_EQ(EIO, res.err);
-	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	closed_while_looking_up(_metadata, &self->e, "published");
 }
 
 /* The cache ends while fscache lets go of one of its volumes. */

@@ -136,9 +136,9 @@ void cf_backing_unmount(struct cf_mounted *m)
 	rmdir(m->where);
 }
 
-long long cf_backing_used(const struct cf_mounted *m)
+long long cf_used(const char *dir)
 {
-	int fd = open(m->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct statfs st;
 	int ret;
 

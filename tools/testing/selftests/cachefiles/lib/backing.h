@@ -39,8 +39,8 @@ int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b);
 /* Once more, with nothing of it in memory. */
 int cf_backing_remount(struct cf_mounted *m);
 void cf_backing_unmount(struct cf_mounted *m);
-/* Bytes in use, after everything has been written. */
-long long cf_backing_used(const struct cf_mounted *m);
+/* Bytes in use on the file system of @dir, after everything has been written. */
+long long cf_used(const char *dir);
 
 /* The kernel's log from now on. */
 int cf_log_open(void);
