@@ -578,11 +578,11 @@ test_unmounted_under_load() {
 		cf_background one_user "$i"
 		pids+=($!)
 	done
-	cf_wait 20 enough_read
+	cf_wait 30 enough_read
 	# Busy, or between two files; what is dirty reaches server and cache either way.
 	umount "$mnt" 2>/dev/null || umount -l "$mnt"
 	join "${pids[@]}"
-	cf_wait 20 no_cookies || return
+	cf_wait 30 no_cookies || return
 	mount_diod || return
 	for i in {0..3}; do
 		same "$mnt/u$i" "$server/u$i"
@@ -637,7 +637,7 @@ cf_store store 100M || cf_skip_all "no backing file system"
 # shellcheck disable=SC2034 # the descriptor, closed at the end
 cf_bind cache "$store" 9p_test || exit
 cf_background diod -f -n -N -S -U root -l "$socket" -e "$server" -L "$CF_DIR/diod.log"
-cf_wait 10 test -S "$socket" || exit
+cf_wait 30 test -S "$socket" || exit
 
 cf_tests test_second_mount_reads_from_the_cache test_last_partial_page \
 	test_truncated_on_the_server test_changed_on_the_server test_parallel_readers \

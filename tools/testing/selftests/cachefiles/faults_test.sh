@@ -303,7 +303,7 @@ stop_load() {
 	local pid said
 
 	touch "$CF_DIR/stop"
-	cf_wait 20 ended "${workers[@]}" || echo w >/proc/sysrq-trigger
+	cf_wait 30 ended "${workers[@]}" || echo w >/proc/sysrq-trigger
 	for pid in "${workers[@]}" "$watcher"; do
 		cf_end "$pid" || :
 	done
@@ -373,7 +373,7 @@ end_all() {
 
 	in_time umount_all
 	[ -z "$device" ] || in_time cf_close_cache device
-	expect cf_wait 5 cf_not cf_bound "$tag"
+	expect cf_wait 30 cf_not cf_bound "$tag"
 	in_time unloads
 	in_time cf_umount "$store" || return
 	if [ "${1-}" = repair ]; then
@@ -403,7 +403,7 @@ end_all() {
 # stored: the cache takes what is new
 stored() {
 	cf_counts IO:wr
-	cf_wait 10 more_stored
+	cf_wait 30 more_stored
 }
 
 more_stored() {
@@ -566,7 +566,7 @@ test_closed() {
 	begin 48M || return
 	for n in 1 2 3; do
 		in_time cf_close_cache device
-		expect cf_wait 5 cf_not cf_bound "$tag"
+		expect cf_wait 30 cf_not cf_bound "$tag"
 		expect progress
 		expect bind_cache
 		expect progress
@@ -590,14 +590,14 @@ test_daemon_killed() {
 	echo 0 >/proc/sys/kernel/randomize_va_space
 	printf '%s\n' "dir $store" "tag $tag" >"$CF_DIR/daemon.conf"
 	for n in 1 2 3; do
-		expect cf_wait 5 cf_not cf_bound "$tag"
+		expect cf_wait 30 cf_not cf_bound "$tag"
 		cf_background exec cachefilesd -n -s -f "$CF_DIR/daemon.conf" >"$CF_DIR/daemon.log" 2>&1
-		expect cf_wait 10 cf_bound "$tag" || cat "$CF_DIR/daemon.log"
+		expect cf_wait 30 cf_bound "$tag" || cat "$CF_DIR/daemon.log"
 		expect progress
 		cf_end $! KILL || :
 	done
 	echo "$randomize" >/proc/sys/kernel/randomize_va_space
-	expect cf_wait 5 cf_not cf_bound "$tag"
+	expect cf_wait 30 cf_not cf_bound "$tag"
 	expect progress
 	stop_load
 	end_all

@@ -31,7 +31,7 @@ with() {
 without() {
 	[ -n "$cache" ] || return 0
 	cf_close_cache cache
-	cf_wait 20 cf_not grep -qw $tag /proc/fs/fscache/caches
+	cf_wait 30 cf_not grep -qw $tag /proc/fs/fscache/caches
 }
 
 cf_at_end() {
@@ -376,7 +376,7 @@ test_after_a_crash() {
 		pids+=($!)
 	done
 	for n in "${held[@]}" "${dirty[@]}"; do
-		cf_wait 20 grep -q state= "$CF_DIR/held.$n"
+		cf_wait 30 grep -q state= "$CF_DIR/held.$n"
 	done
 	for n in "${busy[@]}"; do
 		each_piece "$n" write
@@ -475,7 +475,7 @@ test_9p() {
 		return
 	fi
 	cf_background diod -f -n -N -S -U root -l "$socket" -e "$export" -L "$CF_DIR/diod.log"
-	cf_wait 10 test -S "$socket" || return
+	cf_wait 30 test -S "$socket" || return
 	both_ways 9p
 }
 

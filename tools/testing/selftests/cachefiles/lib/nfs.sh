@@ -31,7 +31,7 @@ cf_nfs_server() {
 	# NFSv3 wants it even when every port is known.
 	if ! [ -S /run/rpcbind.sock ] || ! rpc_answers; then
 		cf_background rpcbind -f -w
-		cf_wait 10 rpc_answers || return
+		cf_wait 30 rpc_answers || return
 	fi
 	cf_background rpc.mountd -F --no-udp -p 20048 >"$CF_DIR/mountd.log" 2>&1
 	exportfs -o rw,no_root_squash,async,insecure,no_subtree_check,fsid=0 "127.0.0.1:$1" || return

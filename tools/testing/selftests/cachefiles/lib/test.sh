@@ -297,7 +297,7 @@ cf_open_cache() {
 		return
 	}
 	# The last cache's end is not waited for by close(2).
-	cf_wait 10 eval "exec {fd}<>/dev/cachefiles" 2>/dev/null || return
+	cf_wait 30 eval "exec {fd}<>/dev/cachefiles" 2>/dev/null || return
 	cf_fds+=("$fd")
 	printf -v "$1" %s "$fd"
 }
@@ -351,7 +351,7 @@ cf_cachefilesd() {
 	cf_background cachefilesd -n -s -d -f "$dir.conf" -p "$dir.pid" >"$dir.log" 2>&1
 	# shellcheck disable=SC2034 # for the caller
 	CF_DAEMON=$!
-	cf_wait 10 cf_bound "$tag" || cat "$dir.log"
+	cf_wait 30 cf_bound "$tag" || cat "$dir.log"
 }
 
 # cf_bound TAG: whether a cache of that name is bound
