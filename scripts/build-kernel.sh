@@ -1,24 +1,28 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# build-kernel.sh base|debug|kcsan
+# build-kernel.sh base|debug|kcsan[-SERIES]
 # build-kernel.sh prepare TREE
 #
 # Builds a kernel for the virtual machine into the cache folder, from Debian's source
 # package and the fragments in scripts/config: base is small and fast, debug is base
 # with KASAN, lockdep, kmemleak and their like, kcsan is base with what finds data races
-# in our modules. What was built from the same source and fragments is not built again.
+# in our modules. SERIES is 6.12 if it is not given, else that of a kernel that setup.sh
+# knows the source of, such as 6.1 and 7.3. What was built from the same source and fragments is not built again.
 # "prepare" configures any kernel tree with base and makes it fit for building our modules
 # (make KDIR=TREE). JOBS= limits the processors.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-# configure DIR FRAGMENT...: tinyconfig and fragments in the build directory DIR. A wish
-# that contradicts another is dropped by kconfig without a word, so look.
-configure() {
-	local dir=$1 wish name lost=()
+series=6.12
 
-	shift
+# configure DIR SOURCE FRAGMENT...: tinyconfig and fragments in the build directory DIR. A
+# wish that contradicts another is dropped by kconfig without a word, so look. The fragments
+# are written for 6.12: another kernel may lack what they name.
+configure() {
+	local dir=$1 source=$2 wish name lost=() unknown=()
+
+	shift 2
 	make -s -C "$dir" tinyconfig >/dev/null
 	cat "$@" >>"$dir/.config"
 	make -s -C "$dir" olddefconfig >/dev/null 2>&1
@@ -29,8 +33,18 @@ configure() {
 		*) grep -qxF "$wish" "$dir/.config" || lost+=("$wish") ;;
 		esac
 	done
-	[ ${#lost[@]} -eq 0 ] || say "these wishes did not come true: ${lost[*]}"
-	[ ${#lost[@]} -eq 0 ]
+	[ ${#lost[@]} -eq 0 ] || [ "$series" = 6.12 ] || {
+		wish=$(grep -rhoE --include='Kconfig*' '^\s*(menu)?config [A-Z0-9_]+$' "$source" |
+			awk '{ print "CONFIG_" $2 }')
+		for name in "${lost[@]}"; do
+			grep -qxF "${name%%=*}" <<<"$wish" || unknown+=("$name")
+		done
+		mapfile -t lost < <(comm -23 <(printf '%s\n' "${lost[@]}" | sort) \
+			<(printf '%s\n' "${unknown[@]}" | sort))
+		say "this kernel does not know ${unknown[*]}"
+	}
+	[ -z "${lost[*]}" ] || say "these wishes did not come true: ${lost[*]}"
+	[ -z "${lost[*]}" ]
 }
 
 # run_make LOG ARGUMENT...: progress is the number of objects
@@ -55,20 +69,22 @@ run_make() {
 
 prepare() {
 	[ -e "$1/Kbuild" ] || die "$1: not a kernel tree"
-	configure "$1" "$top/scripts/config/base.config" || :
+	configure "$1" "$1" "$top/scripts/config/base.config" || :
 	make -s -j "$jobs" -C "$1" modules_prepare
 	say "$1 is ready: make KDIR=$1"
 }
 
 build() {
-	local flavour=$1 fragments=("$top/scripts/config/base.config") source version key dir release
-	local options=()
+	local name=$1 flavour=${1%%-*} fragments=("$top/scripts/config/base.config")
+	local source version key dir release options=()
+
+	[ "$name" = "$flavour" ] || series=${name#*-}
 
 	[ "$flavour" = base ] || fragments+=("$top/scripts/config/$flavour.config")
 	# With only our modules instrumented it is as fast as base, and its samples are ours.
 	[ "$flavour" != kcsan ] || options=(KCSAN_SANITIZE=n)
-	"$top/scripts/setup.sh" build debug
-	source=$cache/linux-6.12
+	"$top/scripts/setup.sh" build debug "source-$series"
+	source=$cache/linux-$series
 	version=$(make -s -C "$source" kernelversion)
 	key=$(cat "${fragments[@]}" | sha256sum | cut -c1-12)
 	dir=$cache/kernels/$flavour-$version-$key
@@ -76,7 +92,8 @@ build() {
 		mkdir -p "$dir/build"
 		make -s -C "$source" O="$dir/build" outputmakefile
 		say "configuring $version-$flavour"
-		configure "$dir/build" "${fragments[@]}" <(echo "CONFIG_LOCALVERSION=\"-$flavour\"") ||
+		configure "$dir/build" "$source" "${fragments[@]}" \
+			<(echo "CONFIG_LOCALVERSION=\"-$flavour\"") ||
 			die "fragments in scripts/config need mending"
 		say "building in $dir"
 		run_make "$dir/build.log" -C "$dir/build" ${options[@]+"${options[@]}"} bzImage modules
@@ -87,12 +104,12 @@ build() {
 		cp "$dir/build/arch/x86/boot/bzImage" "$dir/boot.new/vmlinuz-$release"
 		mv "$dir/boot.new" "$dir/boot"
 	fi
-	ln -sfn "${dir##*/}" "$cache/kernels/$flavour"
-	say "the $flavour kernel is in $dir"
+	ln -sfn "${dir##*/}" "$cache/kernels/$name"
+	say "the $name kernel is in $dir"
 }
 
 case "$#:${1:-}" in
-1:base | 1:debug | 1:kcsan) build "$1" ;;
+1:base | 1:debug | 1:kcsan | 1:base-* | 1:debug-* | 1:kcsan-*) build "$1" ;;
 2:prepare) prepare "$2" ;;
-*) die "usage: build-kernel.sh base|debug|kcsan, or build-kernel.sh prepare TREE" ;;
+*) die "usage: build-kernel.sh base|debug|kcsan[-SERIES], or build-kernel.sh prepare TREE" ;;
 esac

@@ -18,12 +18,12 @@ die() {
 	exit 1
 }
 
-# kernel_dir NAME|DIR: the directory of a kernel: stock, stock-6.1, base, debug or kcsan in
-# the cache folder, or any that has boot/vmlinuz-RELEASE, lib/modules/RELEASE and, to
+# kernel_dir NAME|DIR: the directory of a kernel: stock, stock-6.1, base, debug or kcsan,
+# base-7.3 and the like in the cache folder, or any that has boot/vmlinuz-RELEASE, lib/modules/RELEASE and, to
 # build modules for it, build.
 kernel_dir() {
 	case $1 in
-	stock | stock-* | base | debug | kcsan)
+	stock | stock-* | base | base-* | debug | debug-* | kcsan | kcsan-*)
 		[ -e "$cache/kernels/$1" ] || die "no $1 kernel; run $(kernel_hint "$1")"
 		readlink -f "$cache/kernels/$1"
 		;;

@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage]
+# setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage] [source-SERIES]...
 #
 # Brings a Debian 12 machine, as root, to where the named things work; without an
-# argument everything but debug, coverage, and 6.1, which is the older stock kernel.
+# argument everything but debug, coverage, 6.1, which is the older stock kernel, and
+# source-SERIES, which is what build-kernel.sh builds kernels of that series from.
 # Packages are installed by apt. Some are servers that tests run in a virtual machine;
 # those that are new here are neither started nor enabled. The stock kernel and its headers
 # are unpacked into the cache folder, the host's own kernel stays what it is. What is there
@@ -165,16 +166,22 @@ stock_kernel() {
 	say "stock kernel $release is in $dir"
 }
 
-# Prints where the kernel source is, which is fetched when it is not there.
+# source_tarball SERIES: prints where the kernel source is, which is fetched when it is not
+# there. What Debian does not offer may lie beside the project.
 source_tarball() {
-	local file name=linux-source-$series.tar.xz
+	local file name=linux-source-$1.tar.xz
 
+	file=$(find "$top/../shared/kernels" -name "linux-$1*.tar.xz" 2>/dev/null | sort -V | tail -1)
+	if [ -n "$file" ]; then
+		echo "$file"
+		return
+	fi
 	if [ -e "/usr/src/$name" ]; then
 		echo "/usr/src/$name"
 		return
 	fi
 	if [ ! -e "$cache/$name" ]; then
-		file=$(fetch "linux-source-$series")
+		file=$(fetch "linux-source-$1")
 		say "unpacking ${file##*/}"
 		dpkg-deb --fsys-tarfile "$file" |
 			tar -xOf - "./usr/src/$name" >"$cache/$name.new.$$"
@@ -190,7 +197,7 @@ kernel_tools() {
 
 	# The last that was added to the list below dates what is there.
 	[ ! -e "$cache/source/tools/testing/selftests/kselftest/ktap_helpers.sh" ] || return 0
-	tarball=$(source_tarball)
+	tarball=$(source_tarball "$series")
 	rm -rf "$tmp"
 	mkdir -p "$tmp"
 	say "unpacking checkpatch, documentation tools, coccinelle scripts and kselftest headers"
@@ -211,29 +218,36 @@ kernel_tools() {
 	mv "$tmp" "$cache/source"
 }
 
-# All of it, for build-kernel.sh.
+# kernel_source SERIES: all of it, for build-kernel.sh
 kernel_source() {
-	local tarball tmp=$cache/linux-$series.new.$$
+	local tarball tmp=$cache/linux-$1.new.$$
 
-	[ ! -e "$cache/linux-$series" ] || return 0
-	tarball=$(source_tarball)
+	[ ! -e "$cache/linux-$1" ] || return 0
+	tarball=$(source_tarball "$1")
 	say "unpacking ${tarball##*/}"
 	rm -rf "$tmp"
 	mkdir -p "$tmp"
 	tar -xf "$tarball" -C "$tmp" --strip-components=1
-	mv "$tmp" "$cache/linux-$series"
+	mv "$tmp" "$cache/linux-$1"
 }
 
 [ $# -gt 0 ] || set -- build vm check bench
 mkdir -p "$cache"
 for what in "$@"; do
-	[ -n "${packages[$what]:-}" ] || die "usage: setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage]"
+	case $what in
+	source-*)
+		kernel_source "${what#*-}"
+		continue
+		;;
+	esac
+	[ -n "${packages[$what]:-}" ] ||
+		die "usage: setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage] [source-SERIES]..."
 	# shellcheck disable=SC2086 # a list
 	apt_install ${packages[$what]}
 	case $what in
 	build | vm) stock_kernel "$series" stock ;;
 	6.1) stock_kernel 6.1 stock-6.1 ;;
 	check) kernel_tools ;;
-	debug) kernel_source ;;
+	debug) kernel_source "$series" ;;
 	esac
 done
