@@ -277,7 +277,7 @@ TEST_F(ondemand, kept_without_a_clean_end)
 	cf_server_stop(&self->s);
 
 	/* Nobody serves: the second pass is all from the cache. */
-	ASSERT_EQ(0, cf_drop_caches());
+	ASSERT_EQ(0, cf_drop_caches("1"));
 	ASSERT_EQ(0, start_stream(e, &r, "file", 1, 0, SIZE));
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(0, res.err);

@@ -19,7 +19,7 @@ static long long slab_bytes(void)
 	long long sum = 0, size;
 	FILE *f;
 
-	cf_drop_caches();
+	cf_drop_caches("1");
 	f = fopen("/proc/slabinfo", "re");
 	if (!f)
 		return -errno;

@@ -336,10 +336,7 @@ TEST_F(ondemand, dropped_name)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, fstat(fd, &a));
 	for (int i = 0; i < 5; i++) {
-		int drop = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-		ASSERT_EQ(1, write(drop, "3", 1));
-		close(drop);
+		ASSERT_EQ(0, cf_drop_caches("3"));
 		ASSERT_EQ(0, stat(path, &b));
 		EXPECT_EQ(a.st_ino, b.st_ino);
 	}
@@ -358,13 +355,10 @@ TEST_F(ondemand, evicted)
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 	snprintf(path, sizeof(path), "%s/file", e->mnt);
 	for (int i = 0; i < 20; i++) {
-		int drop = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
 		ASSERT_EQ(0, stat(path, &st));
 		EXPECT_EQ(10000, st.st_size);
 		EXPECT_EQ(10000, read_here(e, "file", 4, 0, 20000));
-		ASSERT_EQ(1, write(drop, "3", 1));
-		close(drop);
+		ASSERT_EQ(0, cf_drop_caches("3"));
 	}
 	EXPECT_EQ(0, self->s.stats->refused);
 	EXPECT_EQ(0, self->s.stats->odd);

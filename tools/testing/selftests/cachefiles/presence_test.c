@@ -615,7 +615,7 @@ TEST_F_TIMEOUT(suitable, granules, 600)
 	read_back(_metadata, &m, 102, 10, CF_BLOCK, false);
 
 	/* Through read-ahead of the netfs. */
-	ASSERT_EQ(0, cf_drop_caches());
+	ASSERT_EQ(0, cf_drop_caches("1"));
 	read_back(_metadata, &m, 0, 48, 2 * CF_BLOCK, true);
 
 	again(_metadata, &m, &self->s.m);

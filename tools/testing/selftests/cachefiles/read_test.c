@@ -38,7 +38,7 @@ TEST_F(ondemand, one_page)
 
 	/* From the page cache, and from the backing file after dropping that. */
 	EXPECT_EQ(100, read_here(e, "file", 1, 5 * 4096 + 1, 100));
-	ASSERT_EQ(0, cf_drop_caches());
+	ASSERT_EQ(0, cf_drop_caches("1"));
 	EXPECT_EQ(4096, read_here(e, "file", 1, 5 * 4096, 4096));
 	EXPECT_EQ(1, cf_idle(e->dev));
 }
@@ -270,7 +270,7 @@ TEST_F(ondemand, d49_only_what_is_missing_fails)
 
 	/* All the rest, without asking. */
 	EXPECT_EQ(TOP - SLICE, read_here(e, "file", 1, SLICE, TOP));
-	ASSERT_EQ(0, cf_drop_caches());
+	ASSERT_EQ(0, cf_drop_caches("1"));
 	EXPECT_EQ(BAD, read_here(e, "file", 1, 0, BAD));
 	EXPECT_EQ(TOP - BAD - 4096, read_here(e, "file", 1, BAD + 4096, TOP));
 	EXPECT_EQ(1, cf_idle(e->dev));

@@ -75,7 +75,7 @@ TEST_F_TIMEOUT(ondemand, random_deaths, 300)
 			ASSERT_EQ(0, cf_cmd(e->dev, "restore"));
 			break;
 		case 4:
-			cf_drop_caches();
+			cf_drop_caches("1");
 			break;
 		default:
 			if (cf_reader_wait(&r[i], &res, 20) == -ETIMEDOUT)

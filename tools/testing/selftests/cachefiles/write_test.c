@@ -572,7 +572,7 @@ TEST_F(device, d44_full_disk)
 	EXPECT_EQ(-1, lseek(fd, part, SEEK_DATA));
 	ASSERT_EQ(0, ftruncate(ballast, 0));
 	ASSERT_EQ(0, fsync(ballast));
-	ASSERT_EQ(0, cf_drop_caches());
+	ASSERT_EQ(0, cf_drop_caches("1"));
 	EXPECT_EQ(part, read_here(e, "file", 1, 0, part));
 	EXPECT_EQ(1, cf_idle(e->dev));
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, part, 4096));

@@ -403,14 +403,14 @@ void cf_env_exit(struct cf_env *e)
 	rmdir(e->mnt);
 }
 
-int cf_drop_caches(void)
+int cf_drop_caches(const char *what)
 {
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 	int ret;
 
 	if (fd < 0)
 		return -errno;
-	ret = write(fd, "1", 1) == 1 ? 0 : -errno;
+	ret = write(fd, what, strlen(what)) > 0 ? 0 : -errno;
 	close(fd);
 	return ret;
 }

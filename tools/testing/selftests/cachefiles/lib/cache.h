@@ -56,7 +56,8 @@ int cf_error_injection(unsigned int bits);
 
 int cf_mount_od(const char *volume, const char *where, const char *opts);
 int cf_umount(const char *where, int flags, int ms);
-int cf_drop_caches(void);
+/* As /proc/sys/vm/drop_caches has it: "1" for pages, "3" for inodes as well. */
+int cf_drop_caches(const char *what);
 int cf_run(int ms, const char *const argv[]);
 int cf_have_fs(const char *name);
 int cf_read_file(const char *path, char *buf, size_t size);
