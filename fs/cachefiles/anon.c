@@ -33,10 +33,47 @@ struct cachefiles_chunk {
 
 static void cachefiles_anon_end_fill(struct cachefiles_ondemand *od, struct cachefiles_fill *fill)
 {
-	if (fill) {
-		guard(spinlock)(&od->queue->lock);
+	bool orphan;
+
+	if (!fill)
+		return;
+	scoped_guard(spinlock, &od->queue->lock) {
 		list_del(&fill->link);
+		orphan = od->state == CACHEFILES_OD_DROPPING;
 	}
+	if (orphan)
+		wake_up_all(&od->queue->orphan_wait);
+}
+
+/* Is no write going on to what was the same file, or is the OPEN over? */
+static bool cachefiles_anon_has_no_orphan(struct cachefiles_ondemand *od)
+{
+	const struct cachefiles_fill *fill;
+
+	guard(spinlock)(&od->queue->lock);
+	if (od->open.state != CACHEFILES_REQ_ATTACHING)
+		return true;
+	list_for_each_entry(fill, &od->queue->orphans, link) {
+		if (fill->od->keys_len == od->keys_len &&
+		    !memcmp(fill->od->keys, od->keys, od->keys_len))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * cachefiles_anon_wait_for_orphans - Wait for writes that an object was dropped under
+ * @od: One with the same keys, whose OPEN is being answered.
+ *
+ * What such a write has brought may be taken back without regard for reads of @od.
+ * It waits for nothing but the backing file system.
+ *
+ * Context: process.
+ * Return: 0, also if the OPEN was ended; -ERESTARTSYS if the task is being killed.
+ */
+int cachefiles_anon_wait_for_orphans(struct cachefiles_ondemand *od)
+{
+	return wait_event_killable(od->queue->orphan_wait, cachefiles_anon_has_no_orphan(od));
 }
 
 /* Is the object open through this descriptor, and the cache alive? */
@@ -69,8 +106,10 @@ static int cachefiles_anon_enter(struct cachefiles_anon *anon, struct cachefiles
 			return ret;
 		*object = od->object;
 		cachefiles_object_get(*object);
-		if (fill)
+		if (fill) {
+			fill->od = od;
 			list_add(&fill->link, &od->fills);
+		}
 	}
 	*file = cachefiles_object_get_file(*object);
 	cachefiles_delay(CACHEFILES_DELAY_ENTERED);

@@ -222,6 +222,7 @@ void cachefiles_ondemand_drop(struct cachefiles_object *object)
 		cachefiles_od_end_reads_locked(od, -EIO, &done);
 		cachefiles_req_finish_locked(&od->open, -EIO, &done);
 		od->object = NULL;
+		list_splice_init(&od->fills, &od->queue->orphans);
 		list_del_init(&od->all_link);
 		cachefiles_od_set_state(od, CACHEFILES_OD_DROPPING);
 		if (od->anon && !od->queue->dead)
@@ -229,6 +230,7 @@ void cachefiles_ondemand_drop(struct cachefiles_object *object)
 		cachefiles_queue_update(od);
 		cachefiles_queue_wake(od->queue);
 	}
+	wake_up_all(&od->queue->orphan_wait);
 	cachefiles_req_run_done(&done);
 
 	cachefiles_delay(CACHEFILES_DELAY_DROP);
@@ -278,6 +280,7 @@ void cachefiles_ondemand_shutdown(struct cachefiles_cache *cache)
 			cachefiles_queue_update(od);
 		}
 	}
+	wake_up_all(&queue->orphan_wait);
 	wake_up_poll(queue->wait, EPOLLERR | EPOLLHUP);
 	cachefiles_req_run_done(&done);
 }
@@ -300,6 +303,8 @@ int cachefiles_ondemand_init_cache(struct cachefiles_cache *cache)
 	INIT_LIST_HEAD(&queue->all);
 	xa_init_flags(&queue->reqs, XA_FLAGS_ALLOC);
 	xa_init_flags(&queue->object_ids, XA_FLAGS_ALLOC1);
+	INIT_LIST_HEAD(&queue->orphans);
+	init_waitqueue_head(&queue->orphan_wait);
 	queue->wait = &cache->daemon_wait;
 	cache->queue = queue;
 	return 0;

@@ -129,6 +129,8 @@ struct cachefiles_io;
  * @next_req_id: Where the search for a free msg_id goes on (lock of @reqs).
  * @object_ids: Descriptors by object_id, to keep ids unique (own lock).
  * @next_object_id: Where the search for a free object_id goes on (own lock).
+ * @orphans: Writes of the daemon that go on although their object was dropped (Q).
+ * @orphan_wait: Where the next object with that file waits for their end.
  * @dead: Nothing is queued or delivered any more (Q).
  * @wait: Where poll() on the device waits; cache->daemon_wait (I).
  */
@@ -140,6 +142,8 @@ struct cachefiles_queue {
 	u32			next_req_id;
 	struct xarray		object_ids;
 	u32			next_object_id;
+	struct list_head	orphans;
+	wait_queue_head_t	orphan_wait;
 	bool			dead;
 	wait_queue_head_t	*wait;
 };
@@ -286,19 +290,22 @@ struct cachefiles_io {
 
 /**
  * struct cachefiles_fill - A write of the daemon that is going on
- * @link: In od->fills (Q).
+ * @od: What is written; its descriptor keeps it (I).
+ * @link: In od->fills, or in queue->orphans once the object is dropped (Q).
  * @pos: First byte.
  * @end: Behind the last byte.
  *
  * Until it is over, what it writes is not data: what the backing file says about
  * the range may be taken back if the write fails.  That happens only after the
  * reads have ended that began before, so a read that begins, looks, and finds no
- * fill in its way can rely on what it saw.
+ * fill in its way can rely on what it saw.  An object that comes after one that was
+ * dropped waits for the writes to that one before it takes over their file.
  */
 struct cachefiles_fill {
-	struct list_head	link;
-	loff_t			pos;
-	loff_t			end;
+	struct cachefiles_ondemand	*od;
+	struct list_head		link;
+	loff_t				pos;
+	loff_t				end;
 };
 
 /**
@@ -405,6 +412,7 @@ int cachefiles_queue_new_id(struct cachefiles_queue *queue, struct cachefiles_re
  */
 struct file *cachefiles_anon_open(struct cachefiles_ondemand *od, u32 fd,
 				  struct cachefiles_anon **anon);
+int cachefiles_anon_wait_for_orphans(struct cachefiles_ondemand *od);
 
 /*
  * reply.c

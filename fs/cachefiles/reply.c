@@ -146,7 +146,8 @@ static int cachefiles_copen_attach(struct cachefiles_ondemand *od,
 	}
 	cachefiles_delay(CACHEFILES_DELAY_ATTACH);
 	if (!od->attached)
-		ret = cachefiles_object_attach(object, size);
+		ret = cachefiles_anon_wait_for_orphans(od) ?:
+		      cachefiles_object_attach(object, size);
 	cachefiles_delay(CACHEFILES_DELAY_SETTLE);
 	return cachefiles_copen_settle(od, size, ret, done);
 }

@@ -3,6 +3,7 @@
  * Whoever comes in between two steps of somebody else finds nothing freed, loses
  * nothing and gets no wrong data.
  */
+#include <sys/wait.h>
 #include "harness.h"
 #include "lib/delay.h"
 #include "lib/task.h"
@@ -628,6 +629,116 @@ TEST_F(race, read_before_failed_fill_is_punched)
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(0, res.err);
 	EXPECT_EQ(-1, res.bad);
+}
+
+/* Have the inode of an unused file evicted, until its object goes. */
+static int drop_object(struct cf_env *e, struct cf_msg *m)
+{
+	long long end = cf_now() + cf_ms(LONG);
+	int ret;
+
+	do {
+		ret = cf_drop_caches("3");
+		if (!ret)
+			ret = cf_next(e->dev, m, BRIEF);
+	} while (ret == -ETIMEDOUT && cf_now() < end);
+	if (ret < 0)
+		return ret;
+	return m->hdr.opcode == CACHEFILES_OP_CLOSE ? 0 : -EPROTO;
+}
+
+/*
+ * The object of a file goes while a daemon writes it, and comes back: the next opening waits
+ * until nothing can be taken away under its reads, no longer than its daemon lives.
+ */
+TEST_F(race, opened_during_an_old_fill)
+{
+	struct call fill = { .seed = 1 }, c = { .dev = self->e.dev };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int failed, fd, ret;
+	pid_t pid;
+
+	fill.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fill.fd);
+	ASSERT_EQ(4096, cf_fill(fill.fd, 2, 0, 4096, MB));
+	failed = cf_delay_arm("write_failed", 0);
+	ASSERT_LE(0, failed);
+	ret = cf_error_injection(1);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_start(&fill.task, do_fill, &fill));
+	ASSERT_LT(0, cf_delay_caught(failed, LONG));
+	cf_error_injection(0);
+	ASSERT_EQ(0, drop_object(e, &m));
+
+	/* Another file has nothing to wait for. */
+	fd = open_object(e, &r, "other", MB, &m);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_OPEN, LONG));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(do_copen(&c) ? 1 : 0);
+	fd = cf_pidfd(pid);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, cf_poll(fd, POLLIN, BRIEF));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(POLLIN, cf_poll(fd, POLLIN, cf_ms(PROMPT)));
+	waitpid(pid, &ret, 0);
+	close(fd);
+
+	ASSERT_EQ(0, cf_task_start(&c.task, do_copen, &c));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(failed));
+	ASSERT_EQ(0, cf_task_wait(&fill.task, &ret, PROMPT));
+	EXPECT_GT(0, ret);
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+
+	/* What was there is gone with the write that failed. */
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, cf_open_fd(&c.m), 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* The object goes once more while its opening waits: so does that. */
+TEST_F(race, dropped_during_an_old_fill)
+{
+	struct call fill = { .seed = 1 }, c = { .dev = self->e.dev };
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg m;
+	int written, ret;
+
+	fill.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fill.fd);
+	written = cf_delay_arm("written", 0);
+	ASSERT_LE(0, written);
+	ASSERT_EQ(0, cf_task_start(&fill.task, do_fill, &fill));
+	ASSERT_LT(0, cf_delay_caught(written, LONG));
+	ASSERT_EQ(0, drop_object(e, &m));
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_task_start(&c.task, do_copen, &c));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
+	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(-EIO, ret);
+	EXPECT_EQ(0, cf_delay_go(written));
+	ASSERT_EQ(0, cf_task_wait(&fill.task, &ret, PROMPT));
+	EXPECT_EQ(4096, ret);
 }
 
 /*
