@@ -81,6 +81,8 @@ build() {
 	[ "$name" = "$flavour" ] || series=${name#*-}
 
 	[ "$flavour" = base ] || fragments+=("$top/scripts/config/$flavour.config")
+	[ ! -e "$top/scripts/config/base-$series.config" ] ||
+		fragments+=("$top/scripts/config/base-$series.config")
 	# With only our modules instrumented it is as fast as base, and its samples are ours.
 	[ "$flavour" != kcsan ] || options=(KCSAN_SANITIZE=n)
 	"$top/scripts/setup.sh" build debug "source-$series"
