@@ -267,6 +267,37 @@ ssize_t cf_fill(int fd, __u64 seed, __u64 off, __u64 len, __u64 size)
 	return done;
 }
 
+/* The same with the content of the file @source; its last block is filled with zeros. */
+static ssize_t copy_from(int fd, const char *source, __u64 off, __u64 len, __u64 size)
+{
+	__u64 top = (size + CF_BLOCK - 1) / CF_BLOCK * CF_BLOCK;
+	int from = open(source, O_RDONLY | O_CLOEXEC);
+	static __thread unsigned char buf[64 << 10];
+	ssize_t done = 0, n = 0;
+
+	if (from < 0)
+		return -errno;
+	if (off + len > top)
+		len = off < top ? top - off : 0;
+	while (len) {
+		size_t want = len < sizeof(buf) ? len : sizeof(buf);
+
+		memset(buf, 0, want);
+		n = pread(from, buf, want, (off_t)off);
+		if (n >= 0)
+			n = pwrite(fd, buf, want, (off_t)off);
+		if (n <= 0) {
+			done = n ? -errno : -EPROTO;
+			break;
+		}
+		off += n;
+		len -= n;
+		done += n;
+	}
+	close(from);
+	return done;
+}
+
 /* --- scripted server --- */
 
 int cf_server_init(struct cf_server *s, int dev)
@@ -436,7 +467,8 @@ static void answer_read(struct cf_server *s, struct cf_msg *m,
 	if (r && r->action == CF_PARTIAL && (__u64)r->arg < len)
 		len = r->arg;
 	if (!(r && r->action == CF_ERROR))
-		n = cf_fill(h->fd, f->seed, rd->off, len, f->size);
+		n = f->source[0] ? copy_from(h->fd, f->source, rd->off, len, f->size) :
+		    cf_fill(h->fd, f->seed, rd->off, len, f->size);
 	count_refusal(s, n < 0 ? (int)n : 0);
 	s->stats->bytes += n > 0 ? n : 0;
 

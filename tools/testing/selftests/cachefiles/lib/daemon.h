@@ -92,6 +92,7 @@ struct cf_file {
 	__u64	size;
 	__u64	seed;
 	int		error;		/* positive errno: refuse the OPEN */
+	char		source[160];	/* a file that has the content, if not the pattern */
 };
 
 /* Where a rule can strike. */

@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * EROFS over FS-Cache, as the kernel has it, mounts and reads right through this cache,
+ * whatever becomes of the daemon.
+ */
+#include "harness.h"
+#include "lib/trace.h"
+
+#include <dirent.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define READERS	3
+#define FILES	24
+
+/* Is the option that EROFS over FS-Cache is asked for with known, and more than known? */
+static bool have_fsid(void)
+{
+	char text[512] = "";
+	int fd, ret;
+
+	fd = syscall(SYS_fsopen, "erofs", 1 /* FSOPEN_CLOEXEC */);
+	if (fd < 0)
+		return false;
+	ret = syscall(SYS_fsconfig, fd, 1 /* FSCONFIG_SET_STRING */, "fsid", "probe", 0);
+	/* Without the feature it is taken, with a message. */
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(fd);
+	return !ret && !strstr(text, "not supported");
+}
+
+FIXTURE(erofs) {
+	struct cf_env e;
+	struct cf_server s;
+	char tree[160];
+	unsigned long *bytes;		/* compared, by all processes */
+};
+
+/* Half of the files can be compressed, some end with a block, some are empty. */
+static int make_file(const char *path, unsigned int nr)
+{
+	static const unsigned int sizes[] = { 0, 1, 100, 4095, 4096, 4097, 70000, 300001 };
+	unsigned int size = sizes[nr % ARRAY_SIZE(sizes)];
+	static char buf[300001];
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	cf_pattern(nr, 0, buf, size);
+	if (nr / ARRAY_SIZE(sizes) % 2)
+		for (unsigned int i = 0; i < size; i++)
+			buf[i] = "erofs "[(i + buf[i / 512 * 512]) % 6];
+	n = write(fd, buf, size);
+	close(fd);
+	return n == (ssize_t)size ? 0 : -EIO;
+}
+
+/* 0; 1 with the reason to skip in cf_why; or a negative errno. */
+static int set_up(struct cf_env *e, struct cf_server *s, char tree[160], unsigned long **bytes)
+{
+	char path[200];
+	int ret;
+
+	if (world)
+		return 1;
+	if (!cf_have_fs("erofs") || !have_fsid()) {
+		snprintf(cf_why, sizeof(cf_why),
+			 "EROFS does not read through FS-Cache (CONFIG_EROFS_FS_ONDEMAND)");
+		return 1;
+	}
+	ret = cf_env_init(e);
+	if (!ret)
+		ret = cf_env_bind(e);
+	if (!ret)
+		ret = cf_server_init(s, e->dev);
+	*bytes = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	snprintf(tree, 160, "%s-tree", e->mnt);
+	if (ret || *bytes == MAP_FAILED || mkdir(tree, 0755))
+		return ret ? ret : -errno;
+	for (unsigned int i = 0; i < FILES && !ret; i++) {
+		snprintf(path, sizeof(path), "%s/f%u", tree, i);
+		ret = make_file(path, i);
+	}
+	return ret;
+}
+
+#define SET_UP()	do {								\
+	int __ret = set_up(&self->e, &self->s, self->tree, &self->bytes);		\
+	if (__ret > 0)									\
+		SKIP(return, "%s", cf_why);						\
+	ASSERT_EQ(0, __ret);								\
+} while (0)
+
+FIXTURE_SETUP(erofs)
+{
+	SET_UP();
+}
+
+FIXTURE_TEARDOWN(erofs)
+{
+	cf_server_stop(&self->s);
+	cf_env_exit(&self->e);
+}
+
+/* Bytes of the file @nr that are right, or a negative errno. */
+static long compare_file(const char *where, const char *tree, unsigned int nr)
+{
+	static char got[300100], want[300100];
+	char path[200];
+	int a, b;
+
+	snprintf(path, sizeof(path), "%s/f%u", tree, nr);
+	b = cf_read_file(path, want, sizeof(want));
+	snprintf(path, sizeof(path), "%s/f%u", where, nr);
+	a = cf_read_file(path, got, sizeof(got));
+	if (a < 0 || b < 0)
+		return a < 0 ? a : b;
+	return a == b && !memcmp(got, want, a) ? a : -EBADMSG;
+}
+
+struct visit {
+	const char	*where, *tree;
+	unsigned int	first;
+	unsigned long	*bytes;
+};
+
+/* Every file, from a first one. */
+static int compare_all(void *arg)
+{
+	struct visit *v = arg;
+	long n;
+
+	for (unsigned int i = 0; i < FILES; i++) {
+		n = compare_file(v->where, v->tree, (v->first + i) % FILES);
+		if (n < 0)
+			return (int)-n;
+		__atomic_fetch_add(v->bytes, n, __ATOMIC_RELAXED);
+	}
+	return 0;
+}
+
+struct mounting {
+	const char	*where, *opts;
+};
+
+static int do_mount(void *arg)
+{
+	struct mounting *m = arg;
+
+	return mount("none", m->where, "erofs", MS_RDONLY, m->opts) ? errno : 0;
+}
+
+/* Mount within a time limit: 0, a negative errno, or -ETIMEDOUT. */
+static int erofs_mount(const char *where, const char *opts)
+{
+	struct mounting m = { where, opts };
+	struct cf_result res;
+	struct cf_reader r;
+	int ret = cf_child(&r, do_mount, &m);
+
+	if (!ret)
+		ret = cf_reader_wait(&r, &res, LONG);
+	return ret ? ret : -res.err;
+}
+
+/* Have mkfs.erofs make @image of @tree, with up to two options. */
+static int make_image(const char *image, const char *tree, const char *one, const char *two)
+{
+	const char *argv[8] = { "mkfs.erofs", "--quiet", "-T0" };
+	int n = 3;
+
+	if (one)
+		argv[n++] = one;
+	if (two)
+		argv[n++] = two;
+	argv[n++] = image;
+	argv[n] = tree;
+	return cf_run(60000, argv);
+}
+
+/* Serve the file @path as @key. */
+static int serve_file(struct cf_server *s, const char *key, const char *path)
+{
+	struct cf_file *f;
+	struct stat st;
+
+	if (stat(path, &st))
+		return -errno;
+	f = cf_server_add(s, key, st.st_size, 0);
+	if (!f)
+		return -ENOSPC;
+	snprintf(f->source, sizeof(f->source), "%s", path);
+	return 0;
+}
+
+FIXTURE_VARIANT(erofs) {
+	const char	*one, *two;
+	bool		blob;
+};
+
+FIXTURE_VARIANT_ADD(erofs, plain) {};
+FIXTURE_VARIANT_ADD(erofs, compressed) { .one = "-zlz4hc" };
+FIXTURE_VARIANT_ADD(erofs, legacy) { .one = "-zlz4hc", .two = "-Elegacy-compress" };
+FIXTURE_VARIANT_ADD(erofs, chunked) { .one = "--chunksize=4096" };
+FIXTURE_VARIANT_ADD(erofs, blob) { .one = "--chunksize=16384", .blob = true };
+
+/* Make the image of a variant, and serve it as @key, its blob as "blob". */
+static int prepare(struct cf_env *e, struct cf_server *s, const char *tree, const char *key,
+		   const char *one, const char *two, bool blob)
+{
+	char image[160], device[160], option[180];
+	int ret;
+
+	snprintf(image, sizeof(image), "%s-%s", e->mnt, key);
+	snprintf(device, sizeof(device), "%s-blob", e->mnt);
+	snprintf(option, sizeof(option), "--blobdev=%s", device);
+	if (blob) {
+		int fd = open(device, O_CREAT | O_CLOEXEC, 0600);
+
+		if (fd >= 0)
+			close(fd);
+	}
+	ret = make_image(image, tree, one, blob ? option : two);
+	if (ret)
+		return ret;
+	ret = serve_file(s, key, image);
+	return ret || !blob ? ret : serve_file(s, "blob", device);
+}
+
+#define PREPARE(key)	do {								\
+	int __ret = prepare(&self->e, &self->s, self->tree, key, variant->one, variant->two,	\
+			    variant->blob);							\
+	if (__ret == 127)									\
+		SKIP(return, "no mkfs.erofs (erofs-utils)");					\
+	ASSERT_EQ(0, __ret);									\
+} while (0)
+
+/* What is fetched is right, and is fetched once. */
+TEST_F(erofs, every_byte)
+{
+	const char *opts = variant->blob ? "fsid=image,device=blob" : "fsid=image";
+	struct visit v = { self->e.mnt, self->tree, 0, self->bytes };
+	unsigned long reads;
+
+	PREPARE("image");
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, opts));
+	EXPECT_EQ(0, compare_all(&v));
+	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+	reads = self->s.stats->reads;
+	EXPECT_LT(0, reads);
+
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, opts));
+	EXPECT_EQ(0, compare_all(&v));
+	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+	EXPECT_EQ(reads, self->s.stats->reads);
+	EXPECT_EQ(0, self->s.stats->refused);
+	EXPECT_EQ(0, self->s.stats->odd);
+	TH_LOG("%lu READs, %lu bytes compared", reads, *self->bytes);
+}
+
+/* A daemon that dies at each step, again and again, loses nothing that is asked for. */
+TEST_F_TIMEOUT(erofs, killed, 240)
+{
+	static const struct {
+		unsigned int	op;
+		enum cf_point	point;
+	} points[] = {
+		{ CACHEFILES_OP_READ, CF_GOT }, { CACHEFILES_OP_READ, CF_WRITTEN },
+		{ CACHEFILES_OP_READ, CF_REPLIED }, { CACHEFILES_OP_OPEN, CF_GOT },
+		{ CACHEFILES_OP_OPEN, CF_REPLIED },
+	};
+	struct cf_reader mounter, readers[READERS];
+	struct visit v[READERS];
+	char opts[64];
+	struct mounting m = { self->e.mnt, opts };
+	unsigned int kills = 0, which = 0;
+	struct cf_result res;
+
+	PREPARE("image");
+	self->s.any_key = !variant->blob;
+	for (int round = 0; round < 3; round++) {
+		int started = 0, left = 1;
+
+		/* A name that is new is fetched again. A blob is fetched once. */
+		if (variant->blob)
+			snprintf(opts, sizeof(opts), "fsid=image,device=blob");
+		else
+			snprintf(opts, sizeof(opts), "fsid=image%d", round);
+		ASSERT_EQ(0, cf_child(&mounter, do_mount, &m));
+		while (left) {
+			/* It dies at a step of a message to come, or by the clock. */
+			self->s.nr_rules = 0;
+			self->s.has_late = false;
+			cf_server_rule(&self->s, points[which % ARRAY_SIZE(points)].op, which % 2 +
+				       (points[which % ARRAY_SIZE(points)].op ==
+					CACHEFILES_OP_OPEN ? self->s.stats->opens :
+					self->s.stats->reads),
+				       points[which % ARRAY_SIZE(points)].point, CF_DIE, 0);
+			which++;
+			ASSERT_EQ(0, cf_server_fork(&self->s, true));
+			for (int i = 0; i < 10 && left; i++) {
+				if (!cf_server_wait(&self->s, 5 + which % 7))
+					break;
+				if (!started && cf_reader_done(&mounter)) {
+					ASSERT_EQ(0, cf_reader_wait(&mounter, &res, LONG));
+					ASSERT_EQ(0, res.err);
+					for (; started < READERS; started++) {
+						v[started] = (struct visit) { self->e.mnt,
+							self->tree, started * 7, self->bytes };
+						ASSERT_EQ(0, cf_child(&readers[started],
+								      compare_all, &v[started]));
+					}
+				}
+				left = !started;
+				for (int k = 0; k < started; k++)
+					left += !cf_reader_done(&readers[k]);
+			}
+			if (self->s.pid > 0)
+				kill(self->s.pid, SIGKILL);
+			if (self->s.pid > 0) {
+				ASSERT_EQ(0, cf_server_wait(&self->s, LONG));
+			}
+			kills++;
+		}
+		for (int k = 0; k < READERS; k++) {
+			ASSERT_EQ(0, cf_reader_wait(&readers[k], &res, LONG));
+			EXPECT_EQ(0, res.err);
+		}
+		/* Nobody is there to hear of it. */
+		ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+	}
+	EXPECT_LT(3, self->s.stats->died);
+	TH_LOG("%u kills, %lu in the middle of a message, %lu bytes compared, %lu READs", kills,
+	       self->s.stats->died, *self->bytes, self->s.stats->reads);
+}
+
+/* What does not depend on the kind of image. */
+FIXTURE(one) {
+	struct cf_env e;
+	struct cf_server s;
+	char tree[160];
+	unsigned long *bytes;
+	char other[160];
+};
+
+FIXTURE_SETUP(one)
+{
+	SET_UP();
+	snprintf(self->other, sizeof(self->other), "%s-other", self->e.mnt);
+	ASSERT_EQ(0, mkdir(self->other, 0755));
+}
+
+FIXTURE_TEARDOWN(one)
+{
+	cf_server_stop(&self->s);
+	cf_env_exit(&self->e);
+}
+
+#define PREPARE_ONE(key, chunks, blob)	do {						\
+	int __ret = prepare(&self->e, &self->s, self->tree, key, chunks, NULL, blob);	\
+	if (__ret == 127)								\
+		SKIP(return, "no mkfs.erofs (erofs-utils)");				\
+	ASSERT_EQ(0, __ret);								\
+} while (0)
+
+/* Two images share a blob in a domain: it is opened once, and fetched once. */
+TEST_F(one, domain)
+{
+	const char *first = "fsid=image,domain_id=domain,device=blob";
+	const char *second = "fsid=second,domain_id=domain,device=blob";
+	struct visit a = { self->e.mnt, self->tree, 0, self->bytes };
+	struct visit b = { self->other, self->tree, 5, self->bytes };
+	char image[160];
+	unsigned long reads;
+
+	PREPARE_ONE("image", "--chunksize=16384", true);
+	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
+	ASSERT_EQ(0, serve_file(&self->s, "second", image));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, first));
+	ASSERT_EQ(0, erofs_mount(self->other, second));
+	EXPECT_EQ(3, self->s.stats->opens);
+	EXPECT_EQ(0, compare_all(&a));
+	reads = self->s.stats->reads;
+	EXPECT_EQ(0, compare_all(&b));
+	/* Nothing but metadata of the second image is new. */
+	EXPECT_GE(reads + 3, self->s.stats->reads);
+
+	/* First in, first out; and the other way. */
+	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+	ASSERT_EQ(0, cf_drop_caches("3"));
+	EXPECT_EQ(0, compare_all(&b));
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, first));
+	EXPECT_EQ(4, self->s.stats->opens);
+	EXPECT_EQ(0, compare_all(&a));
+	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+	ASSERT_LE(0, cf_umount(self->other, 0, PROMPT));
+	EXPECT_EQ(0, self->s.stats->refused);
+}
+
+/* An OPEN that is refused fails the mount, and nothing of it stays. */
+TEST_F(one, refused)
+{
+	static const int errnos[] = { ENOENT, EACCES, ENOMEM, EIO };
+	struct visit v = { self->e.mnt, self->tree, 0, self->bytes };
+
+	PREPARE_ONE("image", NULL, false);
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	for (size_t i = 0; i < ARRAY_SIZE(errnos); i++) {
+		int ret;
+
+		self->s.files[0].error = errnos[i];
+		ret = erofs_mount(self->e.mnt, "fsid=image");
+		EXPECT_GT(0, ret);
+		EXPECT_NE(-ETIMEDOUT, ret);
+		/* EROFS reads by way of a page, which fails with EIO whatever the reason. */
+		EXPECT_TRUE(ret == -EIO || ret == -errnos[i]);
+		TH_LOG("refused with %d, mount fails with %d", errnos[i], -ret);
+	}
+	self->s.files[0].error = 0;
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, "fsid=image"));
+	EXPECT_EQ(0, compare_all(&v));
+	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+}
+
+/* A mount whose daemon never answers its OPEN, or a READ, can be killed. */
+TEST_F(one, silent)
+{
+	struct mounting m = { self->e.mnt, "fsid=image" };
+	struct cf_reader r;
+	struct cf_msg msg;
+	int ms;
+
+	for (int step = 0; step < 4; step++) {
+		ASSERT_EQ(0, cf_child(&r, do_mount, &m));
+		ASSERT_EQ(POLLIN, cf_poll(self->e.dev, POLLIN, cf_ms(LONG)) & POLLIN);
+		if (step) {
+			ASSERT_EQ(0, cf_expect(self->e.dev, &msg, CACHEFILES_OP_OPEN, LONG));
+		}
+		if (step >= 2) {
+			ASSERT_EQ(0, cf_copen(self->e.dev, msg.hdr.msg_id, MB));
+			ASSERT_EQ(POLLIN, cf_poll(self->e.dev, POLLIN, cf_ms(LONG)) & POLLIN);
+		}
+		if (step == 3) {
+			ASSERT_EQ(0, cf_expect(self->e.dev, &msg, CACHEFILES_OP_READ, LONG));
+		}
+		ms = cf_reader_kill(&r, LONG);
+		EXPECT_LE(0, ms);
+		EXPECT_GE(cf_ms(PROMPT), ms);
+		TH_LOG("step %d: gone after %d ms", step, ms);
+		/* What a dead mount has asked for is not asked any more. */
+		while (cf_next(self->e.dev, &msg, BRIEF) > 0) {
+			EXPECT_EQ(CACHEFILES_OP_CLOSE, msg.hdr.opcode);
+		}
+	}
+}
+
+/* Two page caches miss the same place of an object: the daemon is asked once. */
+TEST_F(one, one_read_for_two)
+{
+	struct visit a = { self->e.mnt, self->tree, 0, self->bytes };
+	struct visit b = { self->other, self->tree, 0, self->bytes };
+	struct cf_reader one, two;
+	struct cf_result res;
+	unsigned long reads;
+	char image[160];
+	int trace;
+
+	PREPARE_ONE("image", "--chunksize=524288", true);
+	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
+	ASSERT_EQ(0, serve_file(&self->s, "second", image));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, "fsid=image,domain_id=d,device=blob"));
+	ASSERT_EQ(0, erofs_mount(self->other, "fsid=second,domain_id=d,device=blob"));
+	trace = cf_trace_start();
+	if (trace < 0)
+		SKIP(return, "no tracepoints (CONFIG_FTRACE)");
+	/* Time enough for the second to come while the first one waits. */
+	self->s.delay_ms = cf_ms(400);
+	reads = self->s.stats->reads;
+	ASSERT_EQ(0, cf_child(&one, compare_all, &a));
+	ASSERT_EQ(0, cf_child(&two, compare_all, &b));
+	EXPECT_EQ(0, cf_trace_wait(trace, "IDLE -> FOLLOWING", LONG));
+	cf_trace_stop(trace);
+	self->s.delay_ms = 0;
+	ASSERT_EQ(0, cf_reader_wait(&one, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	ASSERT_EQ(0, cf_reader_wait(&two, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	TH_LOG("%lu READs for two readers of %lu bytes", self->s.stats->reads - reads,
+	       *self->bytes);
+	/* Not a byte of the blob is asked for twice. */
+	EXPECT_GE(self->s.files[1].size + self->s.files[0].size * 2, self->s.stats->bytes);
+}
+
+TEST_HARNESS_MAIN
