@@ -12,6 +12,7 @@
 
 #define READERS	3
 #define FILES	24
+#define ROUNDS	12
 
 /* Is the option that EROFS over FS-Cache is asked for with known, and more than known? */
 static bool have_fsid(void)
@@ -165,19 +166,29 @@ static int erofs_mount(const char *where, const char *opts)
 	return ret ? ret : -res.err;
 }
 
-/* Have mkfs.erofs make @image of @tree, with up to two options. */
+/*
+ * Have mkfs.erofs make @image of @tree, with up to two options. Chunks go through a file
+ * in /tmp, from which they get nowhere but into the same file system.
+ */
 static int make_image(const char *image, const char *tree, const char *one, const char *two)
 {
 	const char *argv[8] = { "mkfs.erofs", "--quiet", "-T0" };
-	int n = 3;
+	char made[64];
+	const char *const copy[] = { "cp", made, image, NULL };
+	int n = 3, ret;
 
 	if (one)
 		argv[n++] = one;
 	if (two)
 		argv[n++] = two;
-	argv[n++] = image;
+	argv[n++] = made;
 	argv[n] = tree;
-	return cf_run(60000, argv);
+	snprintf(made, sizeof(made), "/tmp/cf-erofs-%d", getpid());
+	ret = cf_run(60000, argv);
+	if (!ret)
+		ret = cf_run(60000, copy);
+	unlink(made);
+	return ret;
 }
 
 /* Serve the file @path as @key. */
@@ -243,11 +254,15 @@ TEST_F(erofs, every_byte)
 	const char *opts = variant->blob ? "fsid=image,device=blob" : "fsid=image";
 	struct visit v = { self->e.mnt, self->tree, 0, self->bytes };
 	unsigned long reads;
+	int ret;
 
 	PREPARE("image");
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 	ASSERT_EQ(0, erofs_mount(self->e.mnt, opts));
-	EXPECT_EQ(0, compare_all(&v));
+	ret = compare_all(&v);
+	if (variant->one && variant->one[1] == 'z' && ret == EOPNOTSUPP)
+		SKIP(return, "EROFS over FS-Cache without compressed files");
+	EXPECT_EQ(0, ret);
 	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
 	reads = self->s.stats->reads;
 	EXPECT_LT(0, reads);
@@ -264,7 +279,7 @@ TEST_F(erofs, every_byte)
 /* A daemon that dies at each step, again and again, loses nothing that is asked for. */
 TEST_F_TIMEOUT(erofs, killed, 240)
 {
-	static const struct {
+	static const struct step {
 		unsigned int	op;
 		enum cf_point	point;
 	} points[] = {
@@ -274,34 +289,37 @@ TEST_F_TIMEOUT(erofs, killed, 240)
 	};
 	struct cf_reader mounter, readers[READERS];
 	struct visit v[READERS];
-	char opts[64];
+	char opts[64], key[16], image[160];
 	struct mounting m = { self->e.mnt, opts };
 	unsigned int kills = 0, which = 0;
+	const struct step *p;
+	bool clock;
 	struct cf_result res;
 
 	PREPARE("image");
-	self->s.any_key = !variant->blob;
-	for (int round = 0; round < 3; round++) {
+	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
+	for (int round = 0; round < ROUNDS; round++) {
 		int started = 0, left = 1;
 
-		/* A name that is new is fetched again. A blob is fetched once. */
-		if (variant->blob)
-			snprintf(opts, sizeof(opts), "fsid=image,device=blob");
-		else
-			snprintf(opts, sizeof(opts), "fsid=image%d", round);
+		/* Under a name that is new, everything is fetched again. */
+		snprintf(key, sizeof(key), "image%d", round);
+		ASSERT_EQ(0, serve_file(&self->s, key, image));
+		snprintf(opts, sizeof(opts), "fsid=%s%s", key,
+			 variant->blob ? ",device=blob" : "");
 		ASSERT_EQ(0, cf_child(&mounter, do_mount, &m));
 		while (left) {
 			/* It dies at a step of a message to come, or by the clock. */
 			self->s.nr_rules = 0;
-			self->s.has_late = false;
-			cf_server_rule(&self->s, points[which % ARRAY_SIZE(points)].op, which % 2 +
-				       (points[which % ARRAY_SIZE(points)].op ==
-					CACHEFILES_OP_OPEN ? self->s.stats->opens :
-					self->s.stats->reads),
-				       points[which % ARRAY_SIZE(points)].point, CF_DIE, 0);
 			which++;
+			clock = which % 4 == 0;
+			p = &points[which % (started ? 3 : ARRAY_SIZE(points))];
+			if (!clock)
+				cf_server_rule(&self->s, p->op, which % 2 +
+					       (p->op == CACHEFILES_OP_OPEN ?
+						self->s.stats->opens : self->s.stats->reads),
+					       p->point, CF_DIE, 0);
 			ASSERT_EQ(0, cf_server_fork(&self->s, true));
-			for (int i = 0; i < 10 && left; i++) {
+			for (int i = 0; i < (clock ? 2 : 10) && left; i++) {
 				if (!cf_server_wait(&self->s, 5 + which % 7))
 					break;
 				if (!started && cf_reader_done(&mounter)) {
@@ -327,6 +345,8 @@ TEST_F_TIMEOUT(erofs, killed, 240)
 		}
 		for (int k = 0; k < READERS; k++) {
 			ASSERT_EQ(0, cf_reader_wait(&readers[k], &res, LONG));
+			if (variant->one && variant->one[1] == 'z' && res.err == EOPNOTSUPP)
+				SKIP(return, "EROFS over FS-Cache without compressed files");
 			EXPECT_EQ(0, res.err);
 		}
 		/* Nobody is there to hear of it. */
