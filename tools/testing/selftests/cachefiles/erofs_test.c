@@ -87,16 +87,13 @@ static int set_up(struct cf_env *e, struct cf_server *s, char tree[160], unsigne
 	return ret;
 }
 
-#define SET_UP()	do {								\
-	int __ret = set_up(&self->e, &self->s, self->tree, &self->bytes);		\
-	if (__ret > 0)									\
-		SKIP(return, "%s", cf_why);						\
-	ASSERT_EQ(0, __ret);								\
-} while (0)
-
 FIXTURE_SETUP(erofs)
 {
-	SET_UP();
+	int ret = set_up(&self->e, &self->s, self->tree, &self->bytes);
+
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
 }
 
 FIXTURE_TEARDOWN(erofs)
@@ -217,7 +214,10 @@ FIXTURE_VARIANT_ADD(erofs, legacy) { .one = "-zlz4hc", .two = "-Elegacy-compress
 FIXTURE_VARIANT_ADD(erofs, chunked) { .one = "--chunksize=4096" };
 FIXTURE_VARIANT_ADD(erofs, blob) { .one = "--chunksize=16384", .blob = true };
 
-/* Make the image of a variant, and serve it as @key, its blob as "blob". */
+/*
+ * Make the image of a variant, and serve it as @key, its blob as "blob": 0; 1 with the
+ * reason to skip in cf_why; or a negative errno.
+ */
 static int prepare(struct cf_env *e, struct cf_server *s, const char *tree, const char *key,
 		   const char *one, const char *two, bool blob)
 {
@@ -234,19 +234,15 @@ static int prepare(struct cf_env *e, struct cf_server *s, const char *tree, cons
 			close(fd);
 	}
 	ret = make_image(image, tree, one, blob ? option : two);
+	if (ret == 127) {
+		snprintf(cf_why, sizeof(cf_why), "no mkfs.erofs (erofs-utils)");
+		return 1;
+	}
 	if (ret)
-		return ret;
+		return -EIO;
 	ret = serve_file(s, key, image);
 	return ret || !blob ? ret : serve_file(s, "blob", device);
 }
-
-#define PREPARE(key)	do {								\
-	int __ret = prepare(&self->e, &self->s, self->tree, key, variant->one, variant->two,	\
-			    variant->blob);							\
-	if (__ret == 127)									\
-		SKIP(return, "no mkfs.erofs (erofs-utils)");					\
-	ASSERT_EQ(0, __ret);									\
-} while (0)
 
 /* What is fetched is right, and is fetched once. */
 TEST_F(erofs, every_byte)
@@ -256,7 +252,11 @@ TEST_F(erofs, every_byte)
 	unsigned long reads;
 	int ret;
 
-	PREPARE("image");
+	ret = prepare(&self->e, &self->s, self->tree, "image", variant->one, variant->two,
+		      variant->blob);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 	ASSERT_EQ(0, erofs_mount(self->e.mnt, opts));
 	ret = compare_all(&v);
@@ -295,8 +295,13 @@ TEST_F_TIMEOUT(erofs, killed, 240)
 	const struct step *p;
 	bool clock;
 	struct cf_result res;
+	int ret;
 
-	PREPARE("image");
+	ret = prepare(&self->e, &self->s, self->tree, "image", variant->one, variant->two,
+		      variant->blob);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
 	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
 	for (int round = 0; round < ROUNDS; round++) {
 		int started = 0, left = 1;
@@ -368,7 +373,11 @@ FIXTURE(one) {
 
 FIXTURE_SETUP(one)
 {
-	SET_UP();
+	int ret = set_up(&self->e, &self->s, self->tree, &self->bytes);
+
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
 	snprintf(self->other, sizeof(self->other), "%s-other", self->e.mnt);
 	ASSERT_EQ(0, mkdir(self->other, 0755));
 }
@@ -379,13 +388,6 @@ FIXTURE_TEARDOWN(one)
 	cf_env_exit(&self->e);
 }
 
-#define PREPARE_ONE(key, chunks, blob)	do {						\
-	int __ret = prepare(&self->e, &self->s, self->tree, key, chunks, NULL, blob);	\
-	if (__ret == 127)								\
-		SKIP(return, "no mkfs.erofs (erofs-utils)");				\
-	ASSERT_EQ(0, __ret);								\
-} while (0)
-
 /* Two images share a blob in a domain: it is opened once, and fetched once. */
 TEST_F(one, domain)
 {
@@ -395,8 +397,13 @@ TEST_F(one, domain)
 	struct visit b = { self->other, self->tree, 5, self->bytes };
 	char image[160];
 	unsigned long reads;
+	int ret;
 
-	PREPARE_ONE("image", "--chunksize=16384", true);
+	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=16384", NULL,
+		      true);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
 	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
 	ASSERT_EQ(0, serve_file(&self->s, "second", image));
 	ASSERT_EQ(0, cf_server_thread(&self->s));
@@ -426,12 +433,15 @@ TEST_F(one, refused)
 {
 	static const int errnos[] = { ENOENT, EACCES, ENOMEM, EIO };
 	struct visit v = { self->e.mnt, self->tree, 0, self->bytes };
+	int ret;
 
-	PREPARE_ONE("image", NULL, false);
+	ret = prepare(&self->e, &self->s, self->tree, "image", NULL, NULL,
+		      false);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 	for (size_t i = 0; i < ARRAY_SIZE(errnos); i++) {
-		int ret;
-
 		self->s.files[0].error = errnos[i];
 		ret = erofs_mount(self->e.mnt, "fsid=image");
 		EXPECT_GT(0, ret);
@@ -487,9 +497,13 @@ TEST_F(one, one_read_for_two)
 	struct cf_result res;
 	unsigned long reads;
 	char image[160];
-	int trace;
+	int trace, ret;
 
-	PREPARE_ONE("image", "--chunksize=524288", true);
+	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=524288", NULL,
+		      true);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
 	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
 	ASSERT_EQ(0, serve_file(&self->s, "second", image));
 	ASSERT_EQ(0, cf_server_thread(&self->s));
