@@ -3,14 +3,14 @@
 #
 # check.sh all|static|vm|debug|kcsan|coverage [TEST...]
 #
-# static: what can be said without running anything. vm: all kselftests on the stock
-# kernel in a virtual machine; debug: the same on the debug kernel; kcsan: those written
-# in C on the kernel that finds data races; coverage: all on the debug kernel, counting
-# lines (scripts/coverage.sh reads the counts). Kernels are built when they are not there.
-# all: static, vm, and on the debug kernel those tests that are about lifetime and
-# locking. TEST...: only these. Prints one line for each check or test program,
+# static: what can be said without running anything. vm: all kselftests in a virtual
+# machine, on the stock kernel, or on KERNEL=stock-6.1, base-7.3 and the like; debug: the
+# same on the debug kernel; kcsan: those written in C on the kernel that finds data races;
+# coverage: all on the debug kernel, counting lines (scripts/coverage.sh reads the counts).
+# Kernels are built when they are not there. all: static, vm on the stock kernel, and on
+# the debug kernel those tests that are about lifetime and locking. TEST...: only these. Prints one line for each check or test program,
 # what failed in full, and at the end "N passed, N failed, N skipped". Logs are kept in
-# build/check. KERNEL=DIR also compiles against that kernel tree.
+# build/check. With all and static, KERNEL=DIR also compiles against that kernel tree.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -317,9 +317,10 @@ kselftest_programs() {
 	cp "$kselftests/settings" "$dir/"
 }
 
-# kselftest stock|debug|kcsan|coverage [PROGRAM...]
+# kselftest KERNEL|coverage [PROGRAM...]
 kselftest() {
-	local name=$1 kernel=$1 scale=1 slow='' trace='' patterns=(-name '*_test' -o -name '*_test.sh')
+	local name=$1 kernel=$1 scale=${CF_TIME_SCALE:-1} slow='' trace=''
+	local patterns=(-name '*_test' -o -name '*_test.sh')
 	local programs=("${@:2}") left round=0 status p f s log options=() wrapper=
 
 	case $name in
@@ -329,7 +330,11 @@ kselftest() {
 	kcsan) scale=4 && patterns=(-name '*_test') ;;
 	coverage) kernel=debug && scale=10 && options=(GCOV=y) && wrapper=with-coverage ;;
 	esac
-	[ "$kernel" = stock ] || scripts/build-kernel.sh "$kernel" || {
+	case $kernel in
+	stock) ;;
+	stock-*) scripts/setup.sh "${kernel#*-}" ;;
+	*) scripts/build-kernel.sh "$kernel" ;;
+	esac || {
 		fail "building the $kernel kernel"
 		return
 	}
@@ -359,7 +364,7 @@ kselftest() {
 		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$name" --mem 3072 \
 			--timeout $((2400 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
-			env CF_TIME_SCALE=$scale CF_TRACE=$trace ${slow:+CF_SLOW=1} \
+			env CF_TIME_SCALE="$scale" CF_TRACE=$trace ${slow:+CF_SLOW=1} \
 			$wrapper run-kselftests \
 			/job/cachefiles "${left[@]}" \
 			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?
@@ -422,8 +427,8 @@ all)
 	;;
 static) static_checks ;;
 vm)
-	kselftest stock "${@:2}"
-	[ $# -gt 1 ] || check "moves of the on-demand protocol" check_moves
+	kselftest "${KERNEL:-stock}" "${@:2}"
+	[ $# -gt 1 ] || [ -n "${KERNEL:-}" ] || check "moves of the on-demand protocol" check_moves
 	;;
 debug | kcsan | coverage)
 	kselftest "$@"
