@@ -39,11 +39,6 @@ static_assert(BIT(FSCACHE_COOKIE_HAS_BEEN_CACHED) == CF_HAS_BEEN_CACHED);
 static_assert(BIT(FSCACHE_COOKIE_DISABLED) == CF_DISABLED);
 static_assert(BIT(FSCACHE_COOKIE_LOCAL_WRITE) == CF_LOCAL_WRITE);
 static_assert(BIT(FSCACHE_COOKIE_HAVE_DATA) == CF_HAVE_DATA);
-static_assert((int)CF_SOURCE_UNKNOWN == NETFS_SOURCE_UNKNOWN);
-static_assert((int)CF_SOURCE_ZEROES == NETFS_FILL_WITH_ZEROES);
-static_assert((int)CF_SOURCE_DOWNLOAD == NETFS_DOWNLOAD_FROM_SERVER);
-static_assert((int)CF_SOURCE_CACHE == NETFS_READ_FROM_CACHE);
-static_assert((int)CF_SOURCE_INVALID == NETFS_INVALID_READ);
 static_assert(CF_ADV_WANT_CACHE_SIZE == FSCACHE_ADV_WANT_CACHE_SIZE);
 
 static struct workqueue_struct *cf_wq;
@@ -130,12 +125,33 @@ static void cf_op_put(struct cf_op *op)
 	kref_put(&op->ref, cf_op_release);
 }
 
-/* As much of a request as a cache may look at. */
+/* As much of a request as a cache may look at, with the stream that goes to it. */
+static void cf_rreq_init(struct netfs_io_request *rreq, bool write)
+{
+#ifdef COMPAT_HAVE_NETFS_STREAMS
+	struct netfs_io_stream *stream = &rreq->io_streams[1];
+
+	rreq->gfp = GFP_KERNEL;
+	rreq->origin = write ? NETFS_WRITEBACK : NETFS_READPAGE;
+	spin_lock_init(&rreq->lock);
+	INIT_LIST_HEAD(&rreq->io_streams[0].subrequests);
+	INIT_LIST_HEAD(&stream->subrequests);
+	stream->stream_nr = 1;
+	stream->source = NETFS_WRITE_TO_CACHE;
+	stream->avail = true;
+	stream->active = true;
+	stream->sreq_max_len = UINT_MAX;
+	stream->sreq_max_segs = INT_MAX;
+#else
+	rreq->origin = NETFS_READPAGE;
+	INIT_LIST_HEAD(&rreq->subrequests);
+#endif
+}
+
 static struct cf_op *cf_op_begin(struct cf_ctx *ctx, struct cf_cookie *c, bool write)
 {
 	struct cf_op *op = kzalloc(sizeof(*op), GFP_KERNEL);
 	struct netfs_io_request *rreq;
-	struct netfs_io_stream *stream;
 	int ret;
 
 	if (!op)
@@ -144,19 +160,8 @@ static struct cf_op *cf_op_begin(struct cf_ctx *ctx, struct cf_cookie *c, bool w
 	rreq = &op->rreq;
 	rreq->inode = file_inode(ctx->file);
 	rreq->mapping = rreq->inode->i_mapping;
-	rreq->gfp = GFP_KERNEL;
-	rreq->origin = write ? NETFS_WRITEBACK : NETFS_READPAGE;
-	spin_lock_init(&rreq->lock);
 	refcount_set(&rreq->ref, 1);
-	INIT_LIST_HEAD(&rreq->io_streams[0].subrequests);
-	stream = &rreq->io_streams[1];
-	INIT_LIST_HEAD(&stream->subrequests);
-	stream->stream_nr = 1;
-	stream->source = NETFS_WRITE_TO_CACHE;
-	stream->avail = true;
-	stream->active = true;
-	stream->sreq_max_len = UINT_MAX;
-	stream->sreq_max_segs = INT_MAX;
+	cf_rreq_init(rreq, write);
 
 	if (write)
 		ret = fscache_begin_write_operation(&rreq->cache_resources, c->cookie);
@@ -628,8 +633,11 @@ static void cf_terminated(void *priv, ssize_t transferred_or_error, bool was_asy
  */
 static bool cf_subreq_done(struct netfs_io_subrequest *subreq)
 {
-	return !test_bit_acquire(NETFS_SREQ_IN_PROGRESS, &subreq->flags) &&
-	       refcount_read(&subreq->ref) == 1;
+#ifdef COMPAT_HAVE_NETFS_STREAMS
+	if (test_bit_acquire(NETFS_SREQ_IN_PROGRESS, &subreq->flags))
+		return false;
+#endif
+	return refcount_read(&subreq->ref) == 1;
 }
 
 static void cf_io_late(struct work_struct *work)
@@ -695,20 +703,35 @@ static int cf_hole_mode(u32 hole)
 	}
 }
 
+static enum cf_netfs_source cf_source(enum netfs_io_source source)
+{
+	switch (source) {
+	case NETFS_FILL_WITH_ZEROES:
+		return CF_SOURCE_ZEROES;
+	case NETFS_DOWNLOAD_FROM_SERVER:
+		return CF_SOURCE_DOWNLOAD;
+	case NETFS_READ_FROM_CACHE:
+		return CF_SOURCE_CACHE;
+	case NETFS_INVALID_READ:
+		return CF_SOURCE_INVALID;
+	default:
+		return CF_SOURCE_UNKNOWN;
+	}
+}
+
 static void cf_prepare_read(struct cf_op *op, struct cf_netfs_read *a)
 {
 	struct netfs_io_subrequest subreq = {
 		.rreq	= &op->rreq,
 		.start	= a->start,
 		.len	= a->len,
-		.source	= NETFS_SOURCE_UNKNOWN,
 	};
 
 	refcount_set(&subreq.ref, 1);
 	op->rreq.start = a->start;
 	op->rreq.len = a->len;
 	op->rreq.i_size = a->i_size;
-	a->source = op->rreq.cache_resources.ops->prepare_read(&subreq, a->i_size);
+	a->source = cf_source(op->rreq.cache_resources.ops->prepare_read(&subreq, a->i_size));
 	a->prepared = subreq.len;
 	a->flags = test_bit(NETFS_SREQ_COPY_TO_CACHE, &subreq.flags) ? CF_SREQ_COPY_TO_CACHE : 0;
 }
@@ -728,12 +751,12 @@ static int cf_read(struct cf_ctx *ctx, void *arg)
 	op = cf_op_for(ctx, a->cookie, a->op, false);
 	if (IS_ERR(op))
 		return PTR_ERR(op);
-	a->source = NETFS_READ_FROM_CACHE;
+	a->source = CF_SOURCE_CACHE;
 	a->prepared = len;
 	if (a->how & CF_IO_PREPARE)
 		cf_prepare_read(op, a);
 	len = min(len, a->prepared);
-	if (!(a->how & CF_IO_ISSUE) || a->source != NETFS_READ_FROM_CACHE || !len) {
+	if (!(a->how & CF_IO_ISSUE) || a->source != CF_SOURCE_CACHE || !len) {
 		cf_op_put(op);
 		return 0;
 	}
@@ -764,6 +787,20 @@ static int cf_read(struct cf_ctx *ctx, void *arg)
 	return ret;
 }
 
+static int cf_prepare_write(struct netfs_cache_resources *cres, loff_t *start, size_t *len,
+			    const struct cf_netfs_write *a)
+{
+	bool new = a->how & CF_IO_NEW;
+
+	if (!fscache_wait_for_operation(cres, FSCACHE_WANT_WRITE))
+		return -ENOBUFS;
+#ifdef COMPAT_HAVE_NETFS_STREAMS
+	return cres->ops->prepare_write(cres, start, len, a->len, a->i_size, new);
+#else
+	return cres->ops->prepare_write(cres, start, len, a->i_size, new);
+#endif
+}
+
 /* As fscache_write_to_cache() does it, which takes its data from a mapping. */
 static int cf_write(struct cf_ctx *ctx, void *arg)
 {
@@ -789,12 +826,8 @@ static int cf_write(struct cf_ctx *ctx, void *arg)
 	if (ret)
 		goto out;
 
-	if (a->how & CF_IO_PREPARE) {
-		a->prepare = -ENOBUFS;
-		if (fscache_wait_for_operation(cres, FSCACHE_WANT_WRITE))
-			a->prepare = cres->ops->prepare_write(cres, &start, &len, a->len, a->i_size,
-							      a->how & CF_IO_NEW);
-	}
+	if (a->how & CF_IO_PREPARE)
+		a->prepare = cf_prepare_write(cres, &start, &len, a);
 	a->prepared_start = start;
 	a->prepared_len = len;
 	if (!(a->how & CF_IO_ISSUE) || a->prepare < 0)
@@ -826,6 +859,7 @@ out:
 	return ret;
 }
 
+#ifdef COMPAT_HAVE_NETFS_STREAMS
 /* What the library's write-back does to the stream of the cache, with one subrequest. */
 static int cf_write_subreq(struct cf_ctx *ctx, void *arg)
 {
@@ -899,6 +933,13 @@ err:
 	cf_io_free(io);
 	return ret;
 }
+#else
+/* This library does not write, its users do. */
+static int cf_write_subreq(struct cf_ctx *ctx, void *arg)
+{
+	return -EOPNOTSUPP;
+}
+#endif
 
 static int cf_query(struct cf_ctx *ctx, void *arg)
 {
