@@ -468,7 +468,10 @@ void cachefiles_namei_release(struct cachefiles_cache *cache, struct file *file,
 		cachefiles_stat_released(cache, stat.blocks);
 	}
 	/* At once: in a worker fput() leaves it for later, and the mount stays busy. */
-	__fput_sync(file);
+	if (current->flags & PF_KTHREAD)
+		__fput_sync(file);
+	else
+		fput(file);
 }
 
 /**
