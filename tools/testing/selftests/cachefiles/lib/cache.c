@@ -105,6 +105,13 @@ int cf_have_fs(const char *name)
 	return 0;
 }
 
+bool cf_have_erofs_on_files(void)
+{
+	/* Not an image, which is found out only when the file is read. */
+	return cf_have_fs("erofs") &&
+	       mount("/proc/self/exe", "/", "erofs", MS_RDONLY, NULL) && errno != ENOTBLK;
+}
+
 /* A loop device on @image that goes away with its last user: its descriptor. */
 static int loop_open(const char *image, char name[32])
 {

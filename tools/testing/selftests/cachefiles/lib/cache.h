@@ -60,6 +60,8 @@ int cf_umount(const char *where, int flags, int ms);
 int cf_drop_caches(const char *what);
 int cf_run(int ms, const char *const argv[]);
 int cf_have_fs(const char *name);
+/* Does EROFS mount from a regular file, or does it want a block device? */
+bool cf_have_erofs_on_files(void);
 int cf_read_file(const char *path, char *buf, size_t size);
 long cf_tree_count(const char *dir, int (*fn)(const char *path, void *arg), void *arg);
 
