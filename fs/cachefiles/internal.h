@@ -21,7 +21,8 @@
  *	    freeze protection, then inode locks of the backing file system
  *	cache->lists_lock
  *	  (inside fscache_withdraw_cookie(): locks of fscache)
- *	cache->space_lock, object->lock		innermost, never nested in each other
+ *	cache->space_lock, object->lock, cookie->lock
+ *						innermost, never nested in each other
  *
  * None of the spinlocks is held over anything that can sleep, and all of them
  * are taken in process context only.  For the locks of the daemon protocol see
@@ -235,6 +236,8 @@ struct cachefiles_volume {
  * @distrusted: Nobody knows what is in @file; cachefiles_presence_distrust() sets it.
  * @dirty: @file is marked as being written by the netfs; belongs to the cookie's
  *	worker.
+ * @inval_counter: Invalidations of the cookie that @file comes after; set by the
+ *	cookie's worker while there is no file.
  * @name: The name of the backing file (I).
  * @od: The daemon's side of the object; NULL unless the cache is on-demand (I).
  */
@@ -250,6 +253,7 @@ struct cachefiles_object {
 	atomic_t			cuts_done;
 	bool				distrusted;
 	bool				dirty;
+	unsigned int			inval_counter;
 	char				*name;
 	struct cachefiles_ondemand	*od;
 };
@@ -403,6 +407,8 @@ extern const struct fscache_cache_ops cachefiles_cache_ops;
 void cachefiles_object_get(struct cachefiles_object *object);
 void cachefiles_object_put(struct cachefiles_object *object);
 struct file *cachefiles_object_get_file(struct cachefiles_object *object);
+struct file *cachefiles_object_get_valid_file(struct cachefiles_object *object,
+					      unsigned int inval_counter);
 int cachefiles_object_attach(struct cachefiles_object *object, loff_t size);
 void cachefiles_object_withdraw_all(struct cachefiles_cache *cache);
 int cachefiles_object_init(void);

@@ -44,7 +44,8 @@ void cachefiles_netfs_read_terminated(netfs_io_terminated_t read_func, void *pri
  * @cres: The operation, on an object of the original mode.
  * @want: What it is for.
  *
- * The operation keeps the file until its end.  It was begun without waiting.
+ * The operation keeps the file until its end.  It was begun without waiting, and if
+ * the cookie has been invalidated since, there is no file for it.
  *
  * Context: process, waits for fscache.
  * Return: the file, borrowed; NULL if there is none to be had.
@@ -276,7 +277,7 @@ int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t 
  * @want: What it is for; an on-demand object is good for everything at any time.
  *
  * Context: any that holds the access; does not sleep.
- * Return: true; false if it needs a backing file and there is none yet.
+ * Return: true; false if it needs a backing file and there is none for it.
  */
 bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want)
 {
@@ -287,6 +288,6 @@ bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_wan
 	if (object->od)
 		return true;
 	if (!cres->cache_priv2)
-		cres->cache_priv2 = cachefiles_object_get_file(object);
+		cres->cache_priv2 = cachefiles_object_get_valid_file(object, cres->inval_counter);
 	return cres->cache_priv2 || want == FSCACHE_WANT_PARAMS;
 }

@@ -78,6 +78,25 @@ struct file *cachefiles_object_get_file(struct cachefiles_object *object)
 	return object->file ? get_file(object->file) : NULL;
 }
 
+/**
+ * cachefiles_object_get_valid_file - The same for an operation of the netfs
+ * @object: The object.
+ * @inval_counter: Invalidations of the cookie when the operation began.
+ *
+ * The operation and the file may be from two sides of an invalidation.
+ *
+ * Return: the file, with a reference for the caller to fput(), or NULL if none
+ * is attached or it is not the operation's.
+ */
+struct file *cachefiles_object_get_valid_file(struct cachefiles_object *object,
+					      unsigned int inval_counter)
+{
+	guard(spinlock)(&object->lock);
+	if (!object->file || object->inval_counter != inval_counter)
+		return NULL;
+	return get_file(object->file);
+}
+
 /* The only way in for a backing file.  Consumes @file. */
 static void cachefiles_object_publish_file(struct cachefiles_object *object, struct file *file)
 {
@@ -161,6 +180,7 @@ static struct file *cachefiles_object_open_existing(struct cachefiles_object *ob
 
 	if (IS_ERR(file))
 		return file == ERR_PTR(-ENOENT) ? NULL : file;
+	object->inval_counter = READ_ONCE(object->cookie->inval_counter);
 	ret = cachefiles_object_was_bypassed(object) ? -ESTALE : 0;
 	if (!ret)
 		ret = cachefiles_xattr_check_object(object, file);
@@ -170,6 +190,19 @@ static struct file *cachefiles_object_open_existing(struct cachefiles_object *ob
 		return file;
 	cachefiles_namei_release(cachefiles_object_cache(object), file, true);
 	return ret == -ESTALE ? NULL : ERR_PTR(ret);
+}
+
+/* An empty file is right whatever the netfs means; what it says last counts. */
+static int cachefiles_object_set_new_xattr(struct cachefiles_object *object, struct file *file,
+					   bool dirty)
+{
+	int ret;
+
+	do {
+		object->inval_counter = READ_ONCE(object->cookie->inval_counter);
+		ret = cachefiles_xattr_set_object(object, file, dirty);
+	} while (ret == -ESTALE);
+	return ret;
 }
 
 /*
@@ -192,7 +225,7 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
 		return file;
 	ret = cachefiles_object_set_backing_size(object, file);
 	if (!ret)
-		ret = cachefiles_xattr_set_object(object, file, dirty);
+		ret = cachefiles_object_set_new_xattr(object, file, dirty);
 	if (!ret)
 		ret = cachefiles_namei_link(object, file);
 	if (ret) {
@@ -326,21 +359,23 @@ missed:
 /*
  * Stores what the file is now.  If that fails, what is stored tells that it is stale,
  * and so it does if the netfs goes on writing without the cache.
+ *
+ * Return: false if it can't be kept: the cookie has been invalidated, and the object
+ * was not asked, as it is on its way out.
  */
-static void cachefiles_object_commit(struct cachefiles_object *object, struct file *file)
+static bool cachefiles_object_commit(struct cachefiles_object *object, struct file *file)
 {
 	struct fscache_cookie *cookie = object->cookie;
 	bool changed;
 
 	if (READ_ONCE(cachefiles_object_cache(object)->failed))
-		return;
+		return true;
 	if (test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags) &&
 	    atomic_read(&cookie->n_active) > 0)
-		return;
+		return true;
 	changed = test_and_clear_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags);
 	changed |= test_and_clear_bit(FSCACHE_COOKIE_NEEDS_UPDATE, &cookie->flags);
-	if (changed)
-		cachefiles_xattr_set_object(object, file, false);
+	return !changed || cachefiles_xattr_set_object(object, file, false) != -ESTALE;
 }
 
 /* Takes the file's name, or if it won't go, everything that makes it credible. */
@@ -358,7 +393,7 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
-	bool retired = test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags) || object->distrusted;
+	bool keep = !test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags) && !object->distrusted;
 	struct file *file;
 
 	cachefiles_delay(CACHEFILES_DELAY_WITHDRAW);
@@ -368,11 +403,11 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 
 	file = cachefiles_object_take_file(object);
 	if (file) {
-		if (retired)
+		if (keep && !object->od)
+			keep = cachefiles_object_commit(object, file);
+		if (!keep)
 			cachefiles_object_remove(object, file);
-		else if (!object->od)
-			cachefiles_object_commit(object, file);
-		cachefiles_namei_release(cache, file, !retired);
+		cachefiles_namei_release(cache, file, keep);
 	}
 	cookie->cache_priv = NULL;
 	cachefiles_object_put(object);

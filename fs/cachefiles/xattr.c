@@ -77,23 +77,30 @@ static int cachefiles_xattr_compare(struct cachefiles_cache *cache, struct dentr
 	return 0;
 }
 
-/* The netfs may change auxiliary data and size at any time: take one copy. */
-static struct cachefiles_object_xattr *cachefiles_xattr_of_object(struct fscache_cookie *cookie,
-								  bool dirty, size_t *len)
+/*
+ * The netfs may change auxiliary data and size at any time: take one copy.  With an
+ * invalidation come those of another content, which the object's file does not have.
+ */
+static int cachefiles_xattr_of_object(struct cachefiles_object *object, bool dirty,
+				      struct cachefiles_object_xattr **xattr, size_t *len)
 {
+	struct fscache_cookie *cookie = object->cookie;
 	struct cachefiles_object_xattr *value;
 	u8 aux_len = cookie->aux_len;
 
 	*len = sizeof(*value) + aux_len;
 	value = kzalloc(*len, GFP_KERNEL);
+	*xattr = value;
 	if (!value)
-		return NULL;
+		return -ENOMEM;
 
-	value->object_size = cpu_to_be64(READ_ONCE(cookie->object_size));
 	value->type = CACHEFILES_XATTR_TYPE_DATA;
 	value->content = dirty ? CACHEFILES_XATTR_DIRTY : CACHEFILES_XATTR_CLEAN;
+
+	guard(spinlock)(&cookie->lock);
+	value->object_size = cpu_to_be64(READ_ONCE(cookie->object_size));
 	memcpy(value->aux, fscache_get_aux(cookie), aux_len);
-	return value;
+	return cookie->inval_counter == object->inval_counter ? 0 : -ESTALE;
 }
 
 /**
@@ -104,8 +111,9 @@ static struct cachefiles_object_xattr *cachefiles_xattr_of_object(struct fscache
  *	believe it until this is called again without @dirty
  *
  * Context: May sleep; no lock of the backing file system is held.
- * Return: 0; -ENOMEM, -ENOSPC or -EDQUOT; -EIO after any other failure, which is
- * the end of the cache.
+ * Return: 0; -ESTALE if the cookie has been invalidated since object->inval_counter;
+ * -ENOMEM, -ENOSPC or -EDQUOT; -EIO after any other failure, which is the end of the
+ * cache.
  */
 int cachefiles_xattr_set_object(struct cachefiles_object *object, struct file *file, bool dirty)
 {
@@ -114,9 +122,9 @@ int cachefiles_xattr_set_object(struct cachefiles_object *object, struct file *f
 	size_t len;
 	int ret;
 
-	value = cachefiles_xattr_of_object(object->cookie, dirty, &len);
-	if (!value)
-		return -ENOMEM;
+	ret = cachefiles_xattr_of_object(object, dirty, &value, &len);
+	if (ret)
+		return ret;
 
 	ret = mnt_want_write_file(file);
 	if (!ret) {
@@ -135,8 +143,9 @@ int cachefiles_xattr_set_object(struct cachefiles_object *object, struct file *f
  *
  * Context: May sleep; no lock of the backing file system is held.
  * Return: 0; -ESTALE if the file must be replaced: there are no coherency data,
- * or others, or the file was left dirty; -EIO, which is the end of the cache;
- * -ENOMEM and others if it can't be told.
+ * or others, or the file was left dirty, or the cookie has been invalidated since
+ * object->inval_counter; -EIO, which is the end of the cache; -ENOMEM and others if it
+ * can't be told.
  */
 int cachefiles_xattr_check_object(struct cachefiles_object *object, struct file *file)
 {
@@ -146,9 +155,9 @@ int cachefiles_xattr_check_object(struct cachefiles_object *object, struct file 
 	size_t len;
 	int ret;
 
-	want = cachefiles_xattr_of_object(object->cookie, false, &len);
-	if (!want)
-		return -ENOMEM;
+	ret = cachefiles_xattr_of_object(object, false, &want, &len);
+	if (ret)
+		return ret;
 
 	ret = cachefiles_xattr_compare(cache, file->f_path.dentry, want, len, &head, sizeof(head));
 	if (ret)

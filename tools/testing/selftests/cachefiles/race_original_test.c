@@ -178,6 +178,77 @@ TEST_F(original, invalidated_between_look_and_read)
 	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
 }
 
+static int do_rebind(void *arg)
+{
+	return cf_env_rebind_original(arg);
+}
+
+/* The same when the cache is on its way out and is not asked any more. */
+TEST_F(original, invalidated_during_withdrawal)
+{
+	static const unsigned char newer[8] = "version2";
+	int nf = self->nf, c, trap, ret;
+	struct cf_task rebind;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(nf, self->vol);
+	ASSERT_LT(0, c);
+	/* So that there is something to be stored about it. */
+	ASSERT_EQ(0, cf_nf_update(nf, c, aux, sizeof(aux), NULL));
+	trap = cf_delay_arm("withdraw", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&rebind, do_rebind, &self->e));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&rebind, &ret, LONG));
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), FILE_SIZE, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* What was read from the server before that is not found by whoever asks after it. */
+TEST_F(original, write_begun_before_invalidation)
+{
+	static const unsigned char newer[8] = "version2";
+	int nf = self->nf, c, op, trap;
+	unsigned char buf[8192];
+	struct cf_netfs_write w;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), FILE_SIZE);
+	ASSERT_LT(0, c);
+	trap = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_use(nf, c, false));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	op = cf_nf_begin(nf, c, true);
+	ASSERT_LT(0, op);
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+
+	cf_pattern(1, 0, buf, sizeof(buf));
+	cf_nf_write(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_PREPARE | CF_IO_ISSUE, &w);
+	ASSERT_EQ(0, cf_nf_end(nf, op));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), FILE_SIZE, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, FILE_SIZE));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
 /* And while the cookie is looked up, when the old file has been found to be good. */
 TEST_F(original, d81_invalidated_during_lookup)
 {
