@@ -33,6 +33,8 @@ struct key {
 	char		name[16];
 	int		cookie;		/* 0: nobody has acquired it */
 	bool		uncached;	/* until it is acquired again */
+	bool		attached;	/* it had an object when it was acquired ... */
+	unsigned long	moves;		/* ... and the cache had come and gone so often */
 	unsigned int	ops, stores;	/* in flight; the first with a claim on the cookie */
 	unsigned int	now;		/* of the states below; they stay for a while */
 	struct version	past[HISTORY];
@@ -45,6 +47,7 @@ struct world {
 	bool		stop;
 	/* What was seen; atomic. */
 	unsigned long	hits, misses, stores, refusals, changes, culled, rebinds;
+	unsigned long	moves;			/* beginnings and ends of rebinds */
 	unsigned long	wrong, failed;
 };
 
@@ -55,7 +58,7 @@ struct worker {
 	pthread_t	thread;
 };
 
-#define COUNT(what)	__atomic_add_fetch(&(what), 1, __ATOMIC_RELAXED)
+#define COUNT(what)	__atomic_add_fetch(&(what), 1, __ATOMIC_SEQ_CST)
 
 static unsigned int number(const char *name, unsigned int def)
 {
@@ -132,10 +135,22 @@ static bool acquire(struct worker *me, struct key *k, bool modify)
 	}
 	k->cookie = c;
 	k->uncached = false;
+	k->moves = __atomic_load_n(&w->moves, __ATOMIC_SEQ_CST);
 	/* Without a cache it stays as it is, and all its operations are refused. */
-	if (cf_nf_attach(w->nf, c, modify) < 0)
+	k->attached = cf_nf_attach(w->nf, c, modify) >= 0;
+	if (!k->attached)
 		COUNT(w->refusals);
 	return true;
+}
+
+/*
+ * With the lock: may the cookie have no object any more? Then the cache does not get to
+ * know what becomes of it.
+ */
+static bool lost(struct world *w, struct key *k)
+{
+	return !k->attached || k->moves % 2 ||
+	       k->moves != __atomic_load_n(&w->moves, __ATOMIC_SEQ_CST);
 }
 
 /* With the lock: wait until none of *@what is in flight. */
@@ -156,6 +171,8 @@ static void release(struct worker *me, struct key *k, bool retire, bool changes)
 	if (cf_nf_detach(w->nf, k->cookie, retire))
 		COUNT(w->failed);
 	k->cookie = 0;
+	if (retire && lost(w, k))
+		changes = true;
 	if (!retire && !changes)
 		return;
 	COUNT(w->changes);
@@ -425,7 +442,9 @@ TEST_F_TIMEOUT(original, everything_at_once, 3600)
 			EXPECT_EQ(0, cull_all(&w));
 			continue;
 		}
+		COUNT(w.moves);
 		ASSERT_EQ(0, cf_env_rebind_original(e));
+		COUNT(w.moves);
 		w.rebinds++;
 	}
 	__atomic_store_n(&w.stop, true, __ATOMIC_RELEASE);
