@@ -171,7 +171,8 @@ test_changed_on_the_server() {
 		return
 	}
 	mkdir -p "$direct"
-	expect mount -t 9p -o trans=virtio,version=9p2000.L,cache=none share_direct "$direct" || return
+	expect mount -t 9p -o trans=virtio,version=9p2000.L,cache=none share_direct \
+		"$direct" || return
 	random_file "$direct/c" 1003520
 	touch -d '2020-01-01 00:00:00' "$direct/c"
 	cp "$direct/c" "$model"

@@ -399,7 +399,8 @@ test_least_recently_used() {
 	expect_eq "11 12" "$(cached_of 11 12)" "in use"
 	# The last one that went was needed.
 	culled=${order[9 - n]}
-	expect_le $(($(limit blocks 50) + ($(size_of "$culled") + 65536) / $(stat -f -c %S "$store"))) \
+	expect_le $(($(limit blocks 50) +
+		($(size_of "$culled") + 65536) / $(stat -f -c %S "$store"))) \
 		"$(free blocks)" "free blocks at the end"
 	expect read_files "$nfs" {1..12}
 	cf_end "$holder" || :

@@ -591,7 +591,8 @@ test_daemon_killed() {
 	printf '%s\n' "dir $store" "tag $tag" >"$CF_DIR/daemon.conf"
 	for n in 1 2 3; do
 		expect cf_wait 30 cf_not cf_bound "$tag"
-		cf_background exec cachefilesd -n -s -f "$CF_DIR/daemon.conf" >"$CF_DIR/daemon.log" 2>&1
+		cf_background exec cachefilesd -n -s -f "$CF_DIR/daemon.conf" \
+			>"$CF_DIR/daemon.log" 2>&1
 		expect cf_wait 30 cf_bound "$tag" || cat "$CF_DIR/daemon.log"
 		expect progress
 		cf_end $! KILL || :

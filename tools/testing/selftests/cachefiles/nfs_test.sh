@@ -217,7 +217,8 @@ test_many_small_files() {
 
 # A file's key is its handle, whatever it is called; two names of one are one.
 test_names() {
-	local long name names=("a b" " " "-n" ".hidden" "..." "ümlaut-日本語" $'new\nline' $'\x01\x7f\xff'
+	local long name
+	local names=("a b" " " "-n" ".hidden" "..." "ümlaut-日本語" $'new\nline' $'\x01\x7f\xff'
 		"D0000" "EFILE" "Jx" "*" "\\" "'\"" "+@=%" "cache" "nul")
 
 	# As long as names get, and in characters of two bytes each

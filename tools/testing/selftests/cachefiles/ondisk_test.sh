@@ -124,8 +124,8 @@ tool() {
 	done
 	shift
 	# In the process group of whoever ends it.
-	timeout --foreground -k 5 $((60 * CF_SCALE)) "$cf_here/cf_netfs_tool" "${options[@]}" "${volume[n]}" "${key[n]}" \
-		"${aux[n]}" "${size[n]}" "$@"
+	timeout --foreground -k 5 $((60 * CF_SCALE)) "$cf_here/cf_netfs_tool" \
+		"${options[@]}" "${volume[n]}" "${key[n]}" "${aux[n]}" "${size[n]}" "$@"
 }
 
 # each_piece NUMBER COMMAND: "COMMAND OFFSET LENGTH SEED" for all its pieces, in $commands

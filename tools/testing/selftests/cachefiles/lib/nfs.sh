@@ -26,7 +26,7 @@ cf_nfs_server() {
 	mount -t tmpfs cachefiles-selftest /var/lib/nfs || return
 	mkdir -p /var/lib/nfs/{sm,sm.bak,v4recovery}
 	touch /var/lib/nfs/{etab,rmtab,state}
-	mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd || return
+	mountpoint -q /proc/fs/nfsd || mount -t nfsd none /proc/fs/nfsd || return
 
 	# NFSv3 wants it even when every port is known.
 	if ! [ -S /run/rpcbind.sock ] || ! rpc_answers; then
@@ -34,7 +34,8 @@ cf_nfs_server() {
 		cf_wait 30 rpc_answers || return
 	fi
 	cf_background rpc.mountd -F --no-udp -p 20048 >"$CF_DIR/mountd.log" 2>&1
-	exportfs -o rw,no_root_squash,async,insecure,no_subtree_check,fsid=0 "127.0.0.1:$1" || return
+	exportfs -o rw,no_root_squash,async,insecure,no_subtree_check,fsid=0 \
+		"127.0.0.1:$1" || return
 	# Nobody has anything to reclaim from a server that has just been made.
 	echo 10 >/proc/fs/nfsd/nfsv4gracetime 2>/dev/null || :
 	rpc.nfsd -N 4.0 -N 4.1 -V 3 -V 4.2 8 || return

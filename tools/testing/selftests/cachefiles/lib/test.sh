@@ -149,7 +149,8 @@ cf_need_module() {
 	local module
 
 	for module in "$@"; do
-		modprobe -q "$module" || [ -e "/sys/module/$module" ] || cf_skip_all "no module $module"
+		modprobe -q "$module" || [ -e "/sys/module/$module" ] ||
+			cf_skip_all "no module $module"
 	done
 }
 

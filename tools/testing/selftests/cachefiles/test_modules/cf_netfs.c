@@ -150,7 +150,7 @@ static void cf_rreq_init(struct netfs_io_request *rreq, bool write)
 
 static struct cf_op *cf_op_begin(struct cf_ctx *ctx, struct cf_cookie *c, bool write)
 {
-	struct cf_op *op = kzalloc(sizeof(*op), GFP_KERNEL);
+	struct cf_op *op = kzalloc_obj(*op);
 	struct netfs_io_request *rreq;
 	int ret;
 
@@ -218,7 +218,7 @@ static int cf_acquire_volume(struct cf_ctx *ctx, void *arg)
 	if (strnlen(a->key, sizeof(a->key)) == sizeof(a->key) ||
 	    strnlen(a->tag, sizeof(a->tag)) == sizeof(a->tag))
 		return -EINVAL;
-	v = kzalloc(sizeof(*v), GFP_KERNEL);
+	v = kzalloc_obj(*v);
 	if (!v)
 		return -ENOMEM;
 	v->volume = fscache_acquire_volume(a->key, a->tag[0] ? a->tag : NULL,
@@ -318,7 +318,7 @@ static int cf_acquire_cookie(struct cf_ctx *ctx, void *arg)
 
 	if (a->key_len > sizeof(a->key) || a->aux_len > sizeof(a->aux) || a->advice > 0xff)
 		return -EINVAL;
-	c = kzalloc(sizeof(*c), GFP_KERNEL);
+	c = kzalloc_obj(*c);
 	if (!c)
 		return -ENOMEM;
 	mutex_lock(&ctx->lock);
@@ -557,7 +557,7 @@ static void cf_io_free(struct cf_io *io)
 /* Room for @len bytes at @start, laid out as in the page cache; takes over @op. */
 static struct cf_io *cf_io_alloc(struct cf_op *op, u64 start, u64 len, int poison)
 {
-	struct cf_io *io = kzalloc(sizeof(*io), GFP_KERNEL);
+	struct cf_io *io = kzalloc_obj(*io);
 	unsigned int nr;
 
 	if (!io) {
@@ -883,7 +883,7 @@ static int cf_write_subreq(struct cf_ctx *ctx, void *arg)
 	if (ret)
 		goto err;
 	ret = -ENOMEM;
-	subreq = kzalloc(sizeof(*subreq), GFP_KERNEL);
+	subreq = kzalloc_obj(*subreq);
 	if (!subreq)
 		goto err;
 	io->subreq = subreq;
@@ -1033,7 +1033,7 @@ out:
 
 static int cf_open(struct inode *inode, struct file *file)
 {
-	struct cf_ctx *ctx = kzalloc(sizeof(*ctx), GFP_KERNEL);
+	struct cf_ctx *ctx = kzalloc_obj(*ctx);
 
 	if (!ctx)
 		return -ENOMEM;
