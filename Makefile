@@ -4,7 +4,7 @@
 # A directory, or stock, stock-6.1, base, base-7.3, debug or kcsan for a kernel of
 # scripts/setup.sh or scripts/build-kernel.sh.
 KDIR	?= /lib/modules/$(shell uname -r)/build
-ifneq ($(filter stock stock-% base base-% debug debug-% kcsan kcsan-%,$(KDIR)),)
+ifneq ($(filter stock stock-% base base-% debug debug-% kcsan kcsan-% tree-%,$(KDIR)),)
 override KDIR := $(shell scripts/kernel-path.sh build $(KDIR))
 endif
 
@@ -53,6 +53,12 @@ clean:
 check check-static check-vm check-debug check-kcsan:
 	+scripts/check.sh $(patsubst check-%,%,$(@:check=all))
 
+check-all:
+	+scripts/check.sh matrix $(TESTS)
+
+check-series:
+	+scripts/check-series.sh
+
 demo bench torture fuzz mutants coverage model:
 	+scripts/$@.sh
 
@@ -62,6 +68,6 @@ series:
 help:
 	@cat scripts/help.txt
 
-.PHONY: modules test_modules modules_install clean check check-static check-vm check-debug check-kcsan demo bench torture fuzz mutants \
-	coverage model series help
+.PHONY: modules test_modules modules_install clean check check-static check-vm check-debug \
+	check-kcsan check-all check-series demo bench torture fuzz mutants coverage model series help
 .DELETE_ON_ERROR:

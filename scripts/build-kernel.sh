@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # build-kernel.sh base|debug|kcsan[-SERIES]
+# build-kernel.sh tree SOURCE
 # build-kernel.sh prepare TREE
 #
 # Builds a kernel for the virtual machine into the cache folder, from Debian's source
 # package and the fragments in scripts/config: base is small and fast, debug is base
 # with KASAN, lockdep, kmemleak and their like, kcsan is base with what finds data races
 # in our modules. SERIES is 6.12 if it is not given, else that of a kernel that setup.sh
-# knows the source of, such as 6.1 and 7.3. What was built from the same source and fragments is not built again.
-# "prepare" configures any kernel tree with base and makes it fit for building our modules
+# knows the source of, such as 6.1 and 7.3. What was built from the same source and
+# fragments is not built again. "tree" builds base from any source tree, which it leaves as
+# it is; the kernel's name is then tree-VERSION. "prepare" configures any kernel tree with base and makes it fit for building our modules
 # (make KDIR=TREE). JOBS= limits the processors.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -74,19 +76,16 @@ prepare() {
 	say "$1 is ready: make KDIR=$1"
 }
 
+# build NAME [SOURCE]
 build() {
 	local name=$1 flavour=${1%%-*} fragments=("$top/scripts/config/base.config")
-	local source version key dir release options=()
+	local source=${2:-$cache/linux-$series} version key dir release options=()
 
-	[ "$name" = "$flavour" ] || series=${name#*-}
-
-	[ "$flavour" = base ] || fragments+=("$top/scripts/config/$flavour.config")
+	[ "$flavour" = base ] || [ "$flavour" = tree ] || fragments+=("$top/scripts/config/$flavour.config")
 	[ ! -e "$top/scripts/config/base-$series.config" ] ||
 		fragments+=("$top/scripts/config/base-$series.config")
 	# With only our modules instrumented it is as fast as base, and its samples are ours.
 	[ "$flavour" != kcsan ] || options=(KCSAN_SANITIZE=n)
-	"$top/scripts/setup.sh" build debug "source-$series"
-	source=$cache/linux-$series
 	version=$(make -s -C "$source" kernelversion)
 	key=$(cat "${fragments[@]}" | sha256sum | cut -c1-12)
 	dir=$cache/kernels/$flavour-$version-$key
@@ -111,7 +110,17 @@ build() {
 }
 
 case "$#:${1:-}" in
-1:base | 1:debug | 1:kcsan | 1:base-* | 1:debug-* | 1:kcsan-*) build "$1" ;;
+1:base | 1:debug | 1:kcsan | 1:base-* | 1:debug-* | 1:kcsan-*)
+	[ "$1" = "${1%%-*}" ] || series=${1#*-}
+	"$top/scripts/setup.sh" build debug "source-$series"
+	build "$1"
+	;;
+2:tree)
+	[ -e "$2/Kbuild" ] || die "$2: not a kernel tree"
+	"$top/scripts/setup.sh" build debug
+	series=$(make -s -C "$2" kernelversion)
+	build "tree-$series" "$(readlink -f "$2")"
+	;;
 2:prepare) prepare "$2" ;;
-*) die "usage: build-kernel.sh base|debug|kcsan[-SERIES], or build-kernel.sh prepare TREE" ;;
+*) die "usage: build-kernel.sh base|debug|kcsan[-SERIES], or build-kernel.sh tree|prepare TREE" ;;
 esac

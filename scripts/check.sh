@@ -1,16 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# check.sh all|static|vm|debug|kcsan|coverage [TEST...]
+# check.sh all|static|vm|debug|kcsan|coverage|matrix [TEST...]
 #
 # static: what can be said without running anything. vm: all kselftests in a virtual
 # machine, on the stock kernel, or on KERNEL=stock-6.1, base-7.3 and the like; debug: the
 # same on the debug kernel; kcsan: those written in C on the kernel that finds data races;
 # coverage: all on the debug kernel, counting lines (scripts/coverage.sh reads the counts).
 # Kernels are built when they are not there. all: static, vm on the stock kernel, and on
-# the debug kernel those tests that are about lifetime and locking. TEST...: only these. Prints one line for each check or test program,
-# what failed in full, and at the end "N passed, N failed, N skipped". Logs are kept in
-# build/check. With all and static, KERNEL=DIR also compiles against that kernel tree.
+# the debug kernel those tests that are about lifetime and locking. matrix: vm on every
+# kernel that is supported, or on KERNELS="NAME...", with a table at the end that is also
+# written to build/check/matrix.tap and matrix.json. TEST...: only these.
+#
+# Prints one line for each check or test program, what failed in full, and at the end
+# "N passed, N failed, N skipped". Logs are kept in build/check. With all and static,
+# KERNEL=DIR also compiles against that kernel tree.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -18,42 +22,6 @@ cd "$top"
 logs=build/check
 tools=$cache/source
 kselftests=tools/testing/selftests/cachefiles
-passed=0
-failed=0
-skipped=0
-
-pass() {
-	passed=$((passed + 1))
-	printf 'ok   %s\n' "$*"
-}
-
-fail() {
-	failed=$((failed + 1))
-	printf 'FAIL %s\n' "$*"
-}
-
-skip() {
-	skipped=$((skipped + 1))
-	printf 'skip %s\n' "$*"
-}
-
-# check NAME FUNCTION: FUNCTION says what is wrong on its standard output; it passes
-# with status 0 and no output. A first line "skip: REASON" skips it, lines "note: ..."
-# are shown and change nothing.
-check() {
-	local name=$1 log=$logs/$2.log start=$SECONDS status=0
-
-	"$2" >"$log" 2>&1 || status=$?
-	if grep -q '^skip: ' "$log"; then
-		skip "$name: $(sed -n 's/^skip: //p' "$log" | head -1)"
-	elif [ $status -ne 0 ] || grep -qv '^note: ' "$log"; then
-		fail "$name ($((SECONDS - start)) s), status $status, $log:"
-		head -60 "$log" | sed 's/^/     /'
-	else
-		pass "$name ($((SECONDS - start)) s)"
-		sed -n 's/^note: /     /p' "$log"
-	fi
-}
 
 # files PATTERN...: what git tracks or would track
 files() {
@@ -229,6 +197,18 @@ check_defects() {
 	scripts/check-defects
 }
 
+# Needs a copy of the newest kernel, prepared for building.
+check_series() {
+	local status=0
+
+	scripts/check-series.sh short >"$logs/series" 2>"$logs/series.err" || status=$?
+	case $status in
+	0) sed -n '$s/^/note: /p' "$logs/series" ;;
+	4) echo 'skip: no kernel to put it on, which "make check-series" prepares' ;;
+	*) grep -vE '^(ok|skip) ' "$logs/series" "$logs/series.err" || return $status ;;
+	esac
+}
+
 check_clean_tree() {
 	git status --porcelain | diff "$logs/status-before" - | grep '^>' || :
 }
@@ -252,18 +232,21 @@ static_checks() {
 	check "defects can be planted" check_mutants
 	check "state model" check_model
 	check "known defects" check_defects
+	check "patch series, in short" check_series
 	check "the build leaves the tree clean" check_clean_tree
 }
 
 # --- kselftests ---
 
 # Reads what run-kselftests prints, one line for each program, failures in full. Writes
-# "PASSED FAILED SKIPPED" and the programs that have ended to files.
+# "PASSED FAILED SKIPPED", the programs that have ended and, for matrix.py, what came of each
+# to files: "KERNEL PROGRAM PASSED FAILED SKIPPED SECONDS REASON...", separated by tabs.
 summarise() {
-	awk -v counts="$1" -v ended="$2" '
+	awk -v counts="$1" -v ended="$2" -v results="$3" -v kernel="$4" '
 	/^### begin / {
 		p = f = s = 0
-		text = reason = ""
+		text = reason = reasons = ""
+		delete known
 		next
 	}
 	/^### end / {
@@ -279,6 +262,8 @@ summarise() {
 		if (f)
 			printf "%s", text
 		fflush()
+		printf "%s\t%s\t%d\t%d\t%d\t%d%s\n", kernel, $3, p, f, s, $5, reasons >results
+		fflush(results)
 		passed += p; failed += f; skipped += s
 		print $3 >ended
 		fflush(ended)
@@ -286,7 +271,11 @@ summarise() {
 	}
 	/^### unloaded / {
 		if ($3 == 0) { passed++; print "ok   modules can be unloaded" }
-		else { failed++; print "FAIL modules cannot be unloaded" }
+		else {
+			failed++
+			print "FAIL modules cannot be unloaded"
+			print kernel "\tunloading the modules\t0\t1\t0\t0" >results
+		}
 		print "unloaded" >ended
 		next
 	}
@@ -295,7 +284,10 @@ summarise() {
 	/^not ok / { f++ }
 	/^ok .*# SKIP/ || /^1\.\.0 # SKIP/ {
 		s++
-		if (reason == "") { reason = $0; sub(/.*# SKIP */, "", reason) }
+		why = $0
+		sub(/.*# SKIP */, "", why)
+		if (reason == "") reason = why
+		if (!known[why]++) reasons = reasons "\t" why
 		next
 	}
 	/^ok / { p++; next }
@@ -317,6 +309,11 @@ kselftest_programs() {
 	cp "$kselftests/settings" "$dir/"
 }
 
+# result KERNEL WHAT FAILURES: what matrix.py is to know besides the programs
+result() {
+	printf '%s\t%s\t0\t%d\t0\t0\n' "$@" >>"$logs/results"
+}
+
 # kselftest KERNEL|coverage [PROGRAM...]
 kselftest() {
 	local name=$1 kernel=$1 scale=${CF_TIME_SCALE:-1} slow='' trace=''
@@ -330,17 +327,15 @@ kselftest() {
 	kcsan) scale=4 && patterns=(-name '*_test') ;;
 	coverage) kernel=debug && scale=10 && options=(GCOV=y) && wrapper=with-coverage ;;
 	esac
-	case $kernel in
-	stock) ;;
-	stock-*) scripts/setup.sh "${kernel#*-}" ;;
-	*) scripts/build-kernel.sh "$kernel" ;;
-	esac || {
+	kernel_ready "$kernel" || {
 		fail "building the $kernel kernel"
+		result "$name" "building the kernel" 1
 		return
 	}
 	make -s -j "$jobs" KDIR="$kernel" DEBUG=y ERROR_INJECTION=y TEST_MODULES=y \
 		BUILD="build/kselftest-$name" ${options[@]+"${options[@]}"} \
 		>"$logs/make-$name.log" 2>&1 || {
+		result "$name" "building the modules" 1
 		fail "modules for the $kernel kernel, $logs/make-$name.log:"
 		tail -20 "$logs/make-$name.log"
 		return
@@ -367,9 +362,12 @@ kselftest() {
 			env CF_TIME_SCALE="$scale" CF_TRACE=$trace ${slow:+CF_SLOW=1} \
 			$wrapper run-kselftests \
 			/job/cachefiles "${left[@]}" \
-			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" || status=$?
+			2>"$log.err" | tee "$log.log" | summarise "$logs/counts" "$logs/ended.new" \
+			"$logs/results.new" "$name" || status=$?
 		touch "$logs/ended.new"
 		cat "$logs/ended.new" >>"$logs/ended"
+		cat "$logs/results.new" >>"$logs/results" 2>/dev/null || :
+		rm -f "$logs/results.new"
 		read -r p f s <"$logs/counts"
 		passed=$((passed + p))
 		failed=$((failed + f))
@@ -377,6 +375,7 @@ kselftest() {
 		if [ $status = 0 ]; then
 			pass "nothing reported by the $kernel kernel"
 		else
+			result "$name" "the machine, status $status" 1
 			fail "$kernel kernel, status $status, $log.*:"
 			grep -v '^\[ *[0-9]* s\] ' "$log.err" | head -60 | sed 's/^/     /'
 		fi
@@ -385,9 +384,25 @@ kselftest() {
 		rm -f "$logs/ended.new"
 		if [ ${#left[@]} -gt 0 ]; then
 			fail "${left[0]}: the machine has not survived it"
+			result "$name" "${left[0]}" 1
 			left=("${left[@]:1}")
 		fi
 	done
+}
+
+# matrix PROGRAM...: the kselftests on every kernel that we support. Nothing is supported
+# that does not stand here.
+kernels=(stock-6.1 stock base-6.1 base base-7.3)
+matrix() {
+	local kernel list
+
+	read -ra list <<<"${KERNELS:-${kernels[*]}}"
+	: >"$logs/results"
+	for kernel in "${list[@]}"; do
+		say "$kernel, $((${#list[@]})) in all"
+		kselftest "$kernel" "$@"
+	done
+	scripts/matrix.py "$logs/results" "$logs/matrix" || failed=$((failed + 1))
 }
 
 # Every move that the tests have made, held against the model; together they show it all.
@@ -412,8 +427,8 @@ lifetime_and_locking=(close_test death_test failnth_original_test failnth_test k
 	original_stress_test poll_test reopen_test restore_test shutdown_test stress_test umount_test)
 
 case ${1:-all} in
-all | static | vm | debug | kcsan | coverage) ;;
-*) die "usage: check.sh all|static|vm|debug|kcsan|coverage [TEST...]" ;;
+all | static | vm | debug | kcsan | coverage | matrix) ;;
+*) die "usage: check.sh all|static|vm|debug|kcsan|coverage|matrix [TEST...]" ;;
 esac
 scripts/setup.sh build vm check
 mkdir -p "$logs"
@@ -426,6 +441,7 @@ all)
 	kselftest debug "${lifetime_and_locking[@]}"
 	;;
 static) static_checks ;;
+matrix) matrix "${@:2}" ;;
 vm)
 	kselftest "${KERNEL:-stock}" "${@:2}"
 	[ $# -gt 1 ] || [ -n "${KERNEL:-}" ] || check "moves of the on-demand protocol" check_moves
@@ -435,5 +451,4 @@ debug | kcsan | coverage)
 	[ "$*" != debug ] || fuzz_debug
 	;;
 esac
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed = 0 ]
+checked

@@ -18,12 +18,12 @@ die() {
 	exit 1
 }
 
-# kernel_dir NAME|DIR: the directory of a kernel: stock, stock-6.1, base, debug or kcsan,
-# base-7.3 and the like in the cache folder, or any that has boot/vmlinuz-RELEASE, lib/modules/RELEASE and, to
-# build modules for it, build.
+# kernel_dir NAME|DIR: the directory of a kernel: stock, stock-6.1, base, debug, kcsan,
+# base-7.3, tree-VERSION and the like in the cache folder, or any that has
+# boot/vmlinuz-RELEASE, lib/modules/RELEASE and, to build modules for it, build.
 kernel_dir() {
 	case $1 in
-	stock | stock-* | base | base-* | debug | debug-* | kcsan | kcsan-*)
+	stock | stock-* | base | base-* | debug | debug-* | kcsan | kcsan-* | tree-*)
 		[ -e "$cache/kernels/$1" ] || die "no $1 kernel; run $(kernel_hint "$1")"
 		readlink -f "$cache/kernels/$1"
 		;;
@@ -38,7 +38,17 @@ kernel_hint() {
 	case $1 in
 	stock) echo scripts/setup.sh ;;
 	stock-*) echo "scripts/setup.sh ${1#*-}" ;;
+	tree-*) echo "scripts/build-kernel.sh tree SOURCE" ;;
 	*) echo "scripts/build-kernel.sh $1" ;;
+	esac
+}
+
+# kernel_ready NAME|DIR: fetch or build it if it has a name that says how
+kernel_ready() {
+	case $1 in
+	stock-*) "$top/scripts/setup.sh" "${1#*-}" ;;
+	base | base-* | debug | debug-* | kcsan | kcsan-*) "$top/scripts/build-kernel.sh" "$1" ;;
+	*) kernel_dir "$1" >/dev/null ;;
 	esac
 }
 
@@ -72,11 +82,57 @@ runner_options() {
 # work (a directory, for as long as the script runs), and out if it is empty.
 runner_begin() {
 	"$top/scripts/setup.sh" build vm
-	[ "$1" != debug ] || "$top/scripts/build-kernel.sh" debug
+	kernel_ready "$1"
 	kernel_path=$(kernel_dir "$1")
 	release=$(kernel_release "$kernel_path")
 	work=$(mktemp -d "${TMPDIR:-/tmp}/cachefiles.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 130' INT TERM
 	[ -n "$out" ] || out=$work/out
+}
+
+# --- for scripts that check something, and keep logs in $logs ---
+
+logs=
+passed=0
+failed=0
+skipped=0
+
+pass() {
+	passed=$((passed + 1))
+	printf 'ok   %s\n' "$*"
+}
+
+fail() {
+	failed=$((failed + 1))
+	printf 'FAIL %s\n' "$*"
+}
+
+skip() {
+	skipped=$((skipped + 1))
+	printf 'skip %s\n' "$*"
+}
+
+# check NAME FUNCTION [ARGUMENT]: FUNCTION says what is wrong on its standard output; it
+# passes with status 0 and no output. A first line "skip: REASON" skips it, lines
+# "note: ..." are shown and change nothing.
+check() {
+	local name=$1 log=$logs/$2${3:+-$3}.log start=$SECONDS status=0
+
+	"${@:2}" >"$log" 2>&1 || status=$?
+	if grep -q '^skip: ' "$log"; then
+		skip "$name: $(sed -n 's/^skip: //p' "$log" | head -1)"
+	elif [ $status -ne 0 ] || grep -qv '^note: ' "$log"; then
+		fail "$name ($((SECONDS - start)) s), status $status, $log:"
+		head -60 "$log" | sed 's/^/     /'
+	else
+		pass "$name ($((SECONDS - start)) s)"
+		sed -n 's/^note: /     /p' "$log"
+	fi
+}
+
+# checked: what came of it all; status 0 if nothing failed
+checked() {
+	echo "$passed passed, $failed failed, $skipped skipped"
+	[ $failed = 0 ]
 }

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage] [source-SERIES]...
+# setup.sh [build] [vm] [check] [bench] [debug] [6.1] [coverage] [series] [source-SERIES]...
 #
 # Brings a Debian 12 machine, as root, to where the named things work; without an
-# argument everything but debug, coverage, 6.1, which is the older stock kernel, and
+# argument everything but debug, coverage, series, 6.1, which is the older stock kernel, and
 # source-SERIES, which is what build-kernel.sh builds kernels of that series from.
 # Packages are installed by apt. Some are servers that tests run in a virtual machine;
 # those that are new here are neither started nor enabled. The stock kernel and its headers
@@ -25,6 +25,7 @@ declare -A packages=(
 	[debug]="flex bison libelf-dev libssl-dev bc cpio rsync"
 	[6.1]="gcc gcc-12 libc6-dev make kmod xz-utils"
 	[coverage]="gcc lcov python3"
+	[series]="git perl python3-ply python3-git flex bison libelf-dev libssl-dev bc"
 )
 
 updated=

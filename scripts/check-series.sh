@@ -1,0 +1,381 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# check-series.sh [short]
+#
+# Is the patch series fit for mainline? Everything is done to a copy of the newest kernel
+# source that setup.sh knows, in the cache folder: each patch has to apply, to pass
+# checkpatch and to build in three ways without a warning; in the end the tree has to have
+# our files and no others, and its kernel to boot and to pass the kselftests that are built
+# in that tree, with our code built in and as modules. The first run builds that kernel,
+# which takes some 15 minutes; it is kept.
+#
+# short: some of the patches only, nothing is linked or booted; for "make check". Status 4 if it would
+# have to prepare the copy first.
+#
+# KEEP=n builds the kernel anew. TESTS="PROGRAM..." runs only these, CF_TIME_SCALE=N gives
+# tests N times as long. Logs are kept in build/check-series.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+series=7.3
+logs=$top/build/check-series
+patches=$logs/patches
+selftests=tools/testing/selftests
+source=$cache/linux-$series
+# Debian's Python has the modules that checkpatch's check of licences needs.
+export PATH=/usr/bin:$PATH
+
+# Where the series goes: a copy with its history, and what is built from it
+place() {
+	[ -e "$source" ] || return 1
+	tree=$cache/series/tree-$(make -s -C "$source" kernelversion)
+	objects=${tree/tree-/build-}
+}
+
+prepare() {
+	local new
+
+	"$top/scripts/setup.sh" build check debug series "source-$series"
+	place
+	[ "${KEEP:-}" != n ] || rm -rf "$tree" "$objects"
+	mkdir -p "${tree%/*}" "$objects"
+	if [ ! -e "$tree" ]; then
+		say "copying the source of ${tree##*/tree-}"
+		new=$tree.new.$$
+		cp -a "$source" "$new"
+		git -C "$new" init -q
+		git -C "$new" config gc.auto 0
+		git -C "$new" add -A -f
+		git -C "$new" -c user.name=base -c user.email=base commit -q -m "$(basename "$tree")"
+		git -C "$new" tag base
+		mv "$new" "$tree"
+	fi
+	if [ ! -e "$objects/Makefile" ]; then
+		make -s -C "$tree" O="$objects" outputmakefile
+	fi
+}
+
+# configure OPTION...: the small kernel with these on top. What a patch does not know yet
+# is dropped.
+configure() {
+	local option
+
+	{
+		[ ! -e "$top/scripts/config/base-$series.config" ] ||
+			cat "$top/scripts/config/base-$series.config"
+		echo 'CONFIG_LOCALVERSION="-series"'
+		for option in CACHEFILES_DEBUG=y CACHEFILES_ERROR_INJECTION=y "$@"; do
+			echo "CONFIG_$option"
+		done
+	} | cat "$top/scripts/config/base.config" - >"$logs/fragment"
+	make -s -C "$objects" tinyconfig >/dev/null
+	cat "$logs/fragment" >>"$objects/.config"
+	make -s -C "$objects" olddefconfig >"$logs/olddefconfig" 2>&1 || cat "$logs/olddefconfig"
+}
+
+modular=(CACHEFILES=m CACHEFILES_ONDEMAND=y ONDEMANDFS=m)
+built_in=(NETFS_SUPPORT=y CACHEFILES=y CACHEFILES_ONDEMAND=y ONDEMANDFS=y)
+original=(CACHEFILES=m CACHEFILES_ONDEMAND=n)
+
+# compile NAME OPTION...: what there is of ours after this patch, and all that make says
+compile() {
+	local log=$logs/make-$1.log dir dirs=() status=0
+
+	configure "${@:2}"
+	for dir in fs/cachefiles fs/ondemandfs; do
+		[ ! -d "$tree/$dir" ] || ! reached "$dir" || dirs+=("$dir/")
+	done
+	# Without them, that everything else can still be configured and begun with.
+	make -s -j "$jobs" -C "$objects" W=1 "${dirs[@]:-prepare}" >"$log" 2>&1 || status=$?
+	cat "$log"
+	return $status
+}
+
+# reached DIR: does this configuration build it?
+reached() {
+	case $1 in
+	fs/cachefiles) grep -q '^CONFIG_CACHEFILES=' "$objects/.config" ;;
+	*) grep -q '^CONFIG_ONDEMANDFS=' "$objects/.config" ;;
+	esac
+}
+
+# --- the series as a whole ---
+
+check_generate() {
+	rm -rf "$patches"
+	git -C "$tree" checkout -q -f --detach base
+	git -C "$tree" clean -q -d -f
+	KERNEL=$tree OUT=$patches "$top/scripts/series.py" >"$logs/generated"
+	[ -s "$(echo "$patches"/0000-*)" ] || echo "there is no cover letter"
+	grep -qx "base-commit: $(git -C "$tree" rev-parse base)" "$patches"/0000-* ||
+		echo "the cover letter does not say what it is for"
+	! grep -n '\*\*\*' "$patches"/0000-* || :
+	for patch in "$patches"/*; do
+		[[ $patch == */0000-* ]] || grep -q '^Signed-off-by: ' "$patch" ||
+			echo "${patch##*/} is not signed off"
+	done
+}
+
+# --- each patch ---
+
+# Files that are there for more than us are edited.
+check_apply() {
+	local file patch=$1
+
+	git -C "$tree" -c user.name="$(git -C "$top" config user.name)" \
+		-c user.email="$(git -C "$top" config user.email)" am -q "$patches/$patch-"* || {
+		git -C "$tree" am --abort
+		return 1
+	}
+	for file in fs/Kconfig fs/Makefile MAINTAINERS "$selftests/Makefile" \
+		Documentation/filesystems/caching/index.rst; do
+		git -C "$tree" diff --numstat HEAD^ -- "$file" | awk -v file="$file" \
+			'$1 + $2 > 20 { print file ": " $1 " lines come, " $2 " go" }'
+	done
+}
+
+# FILE_PATH_CHANGES: asks for a look at MAINTAINERS, which check_maintained takes. The
+# others are wrong about programs for user space: they have neither BIT() nor __printf nor
+# __noreturn, but _Static_assert and answers of ENOSYS; EXPECT_EQ() and its like are more
+# than one statement and need their braces; a function that returns a pointer to const is
+# no constant.
+check_checkpatch() {
+	local ignored=FILE_PATH_CHANGES patch=$1
+
+	[[ $(echo "$patches/$patch-"*) != *-selftests-* ]] ||
+		ignored+=,BIT_MACRO,PREFER_DEFINED_ATTRIBUTE_MACRO,CAMELCASE,ENOSYS,BRACES,STATIC_CONST
+	(cd "$tree" && scripts/checkpatch.pl --strict --terse --show-types --no-summary \
+		--ignore "$ignored" "$patches/$patch-"*) || :
+}
+
+check_modular() {
+	compile "modules-$1" "${modular[@]}"
+}
+
+check_built_in() {
+	compile "built-in-$1" "${built_in[@]}"
+}
+
+check_original() {
+	compile "original-$1" "${original[@]}"
+}
+
+# check_patch NUMBER KIND...: what changes no code, but for the last one, is not compiled
+check_patch() {
+	local kind kinds=("${@:2}")
+
+	check "$1 applies" check_apply "$1"
+	check "$1 checkpatch --strict" check_checkpatch "$1"
+	[ "$1" = "$(numbers | tail -1)" ] ||
+		! git -C "$tree" diff --quiet HEAD^ -- fs include || kinds=()
+	for kind in ${kinds[@]+"${kinds[@]}"}; do
+		check "$1 builds with W=1, $kind" "check_$kind" "$1"
+	done
+}
+
+# --- the tree after the last one ---
+
+ours=(fs/cachefiles fs/ondemandfs include/uapi/linux/cachefiles.h "$selftests/cachefiles")
+
+# What both have is the same, and theirs has nothing of the old one.
+check_files() {
+	local file
+
+	{
+		git -C "$top" ls-files -- "${ours[@]}" 'Documentation/filesystems/caching/*'
+		git -C "$tree" ls-files -- "${ours[@]}"
+	} | sort -u | while read -r file; do
+		cmp "$top/$file" "$tree/$file" 2>&1 || :
+	done
+	git -C "$tree" diff --name-only --diff-filter=A base | while read -r file; do
+		[ -e "$top/$file" ] || echo "$file is not ours"
+	done
+	! git -C "$tree" ls-files --error-unmatch include/trace/events/cachefiles.h 2>/dev/null || :
+}
+
+check_maintained() {
+	local file sections
+
+	# One of each directory, but all pages
+	git -C "$tree" diff --name-only --diff-filter=A base |
+		awk -F/ '{ dir = $0; sub("/[^/]*$", "", dir) } $1 == "Documentation" || !seen[dir]++' |
+		while read -r file; do
+			sections=$(cd "$tree" && scripts/get_maintainer.pl --no-git \
+				--no-git-fallback --sections -f "$file")
+			[[ $sections == *"CACHEFILES: "* ]] || echo "$file is not in MAINTAINERS"
+		done
+}
+
+check_sparse() {
+	configure "${modular[@]}"
+	# As in check.sh: sparse does not see what guard() gives back.
+	make -s -j "$jobs" -C "$objects" C=2 CHECK="sparse -Wno-context" fs/cachefiles/ \
+		fs/ondemandfs/ 2>&1
+}
+
+check_coccicheck() {
+	local dir
+
+	for dir in fs/cachefiles fs/ondemandfs; do
+		make -s -C "$objects" coccicheck MODE=report M="$dir" J="$jobs" \
+			>"$logs/coccicheck-${dir##*/}.log" 2>&1 || :
+		grep -E "^[^ ]*(cachefiles|ondemandfs)/[^ ]*:[0-9]" "$logs/coccicheck-${dir##*/}.log" || :
+	done
+}
+
+# As "make htmldocs" does it, of the pages beside ours, before and after.
+documents() {
+	local dir=$logs/docs-$1
+
+	rm -rf "$dir"
+	mkdir -p "$dir/src/filesystems"
+	cp -r "$tree/Documentation/filesystems/caching" "$dir/src/filesystems/"
+	printf 'Documents\n=========\n\n.. toctree::\n\n   filesystems/caching/index\n' \
+		>"$dir/src/index.rst"
+	cat >"$dir/conf.py" <<-END
+		import sys
+		sys.path.insert(0, "$cache/source/Documentation/sphinx")
+		extensions = ["kerneldoc", "rstFlatTable", "kernel_include", "kfigure", "automarkup"]
+		kerneldoc_bin = "$cache/source/scripts/kernel-doc"
+		kerneldoc_srctree = "$tree"
+		highlight_language = "none"
+	END
+	srctree=$tree sphinx-build -q -n -c "$dir" -b html "$dir/src" "$dir/html" 2>&1 |
+		grep -v "dot(1) not found" | sed -E "s,^$dir/src/,,; s/:[0-9]+: /: /" | sort -u || :
+}
+
+check_docs() {
+	documents after >"$logs/docs-after.txt"
+	git -C "$tree" checkout -q --detach base
+	documents before >"$logs/docs-before.txt"
+	git -C "$tree" checkout -q --detach -
+	comm -13 "$logs/docs-before.txt" "$logs/docs-after.txt"
+}
+
+# --- its kernel ---
+
+# build_kernel NAME OPTION...: into $objects/../kernel-NAME, as vm.sh wants it
+build_kernel() {
+	local name=$1 log=$logs/make-kernel-$1.log pid next=0
+
+	kernel=${tree/tree-/kernel-}-$name
+	shift
+	configure "$@"
+	make -j "$jobs" -C "$objects" bzImage modules >"$log" 2>&1 &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 1
+		next=$((next + 1))
+		[ $((next % 30)) -ne 0 ] || say "building the kernel: $(wc -l <"$log") steps"
+	done
+	wait "$pid" || {
+		tail -20 "$log"
+		return 1
+	}
+	# Of modpost, too; what other code is warned of is not ours.
+	grep -iE '(warning|error):.*(cachefiles|ondemandfs)' "$log" || :
+	rm -rf "$kernel"
+	mkdir -p "$kernel/boot"
+	make -s -C "$objects" modules_install INSTALL_MOD_PATH="$kernel" >>"$log" 2>&1
+	cp "$objects/arch/x86/boot/bzImage" \
+		"$kernel/boot/vmlinuz-$(cat "$objects/include/config/kernel.release")"
+}
+
+# The programs from the tree itself, their test modules for its kernel
+selftests_make() {
+	rm -rf "$logs/kselftest"
+	make -s -j "$jobs" -C "$tree/$selftests" TARGETS=cachefiles KDIR="$objects" \
+		O="$logs/kselftest" INSTALL_PATH="$logs/kselftest/install" "$@" \
+		>"$logs/make-kselftest.log" 2>&1 || {
+		tail -20 "$logs/make-kselftest.log"
+		return 1
+	}
+}
+
+# run_tests KERNEL DIR: all that run_kselftest.sh in DIR knows
+run_tests() {
+	local log=$logs/run-${1##*-} status=0 test options=()
+
+	for test in ${TESTS:-}; do
+		options+=(-t "cachefiles:$test")
+	done
+	"$top/scripts/vm.sh" --kernel "$1" --build "$2/cachefiles" --module cachefiles \
+		--module ondemandfs --mem 3072 --timeout $((2400 * ${CF_TIME_SCALE:-1})) \
+		--add "$2:/job/kselftest" --program fio --share --out "$log.out" -- \
+		env CF_TIME_SCALE="${CF_TIME_SCALE:-1}" /job/kselftest/run_kselftest.sh \
+		-o $((600 * ${CF_TIME_SCALE:-1})) ${options[@]+"${options[@]}"} \
+		>"$log.log" 2>"$log.err" || status=$?
+	grep -E '^not ok ' "$log.log" || :
+	grep -cE '^ok ' "$log.log" | sed 's/$/ programs pass/; s/^/note: /'
+	grep -E '^ok .*# SKIP' "$log.log" | sed 's/^/note: /' || :
+	[ $status = 0 ] || tail -20 "$log.err"
+	return $status
+}
+
+check_run_modules() {
+	selftests_make install
+	run_tests "$kernel" "$logs/kselftest/install"
+}
+
+check_run_built_in() {
+	selftests_make gen_tar
+	rm -rf "$logs/kselftest/tar"
+	mkdir -p "$logs/kselftest/tar"
+	tar -xf "$(find "$logs/kselftest" -name 'kselftest.tar*' | head -1)" -C "$logs/kselftest/tar"
+	run_tests "$kernel" "$logs/kselftest/tar"
+}
+
+check_kernel_modules() {
+	build_kernel modules "${modular[@]}"
+}
+
+check_kernel_built_in() {
+	build_kernel built-in "${built_in[@]}"
+}
+
+numbers() {
+	find "$patches" -name '*.patch' -printf '%f\n' | sed 's/-.*//' | grep -v 0000 | sort
+}
+
+case $#:${1:-all} in
+0:all)
+	prepare
+	mkdir -p "$logs"
+	check "the series can be written" check_generate
+	for number in $(numbers); do
+		check_patch "$number" modular built_in original
+	done
+	;;
+1:short)
+	place && [ -e "$objects/include/generated/autoconf.h" ] || exit 4
+	mkdir -p "$logs"
+	check "the series can be written" check_generate
+	for number in $(numbers); do
+		case $number in
+		0001 | 0003 | 0004 | 0006) check_patch "$number" modular ;;
+		0008)
+			# Its checkpatch takes a minute; check.sh looks at what is in it.
+			check "$number applies" check_apply "$number"
+			for kind in modular original built_in; do
+				check "$number builds with W=1, $kind" "check_$kind" "$number"
+			done
+			;;
+		*) check "$number applies" check_apply "$number" ;;
+		esac
+	done
+	;;
+*) die "usage: check-series.sh [short]" ;;
+esac
+check "the tree has our files" check_files
+check "all of them are in MAINTAINERS" check_maintained
+if [ $# = 0 ]; then
+	check "sparse, C=2" check_sparse
+	check "coccicheck" check_coccicheck
+	check "no new warning about documentation" check_docs
+	check "the kernel builds, modules" check_kernel_modules
+	check "kselftests as modules, from make install" check_run_modules
+	check "the kernel builds, built in" check_kernel_built_in
+	check "kselftests built in, from gen_tar" check_run_built_in
+fi
+checked
