@@ -10,7 +10,8 @@
 # What the virtual machine has found goes to DIR.
 #
 #	DEMO_DIR=DIR    what to put into the image (default: a large directory)
-#	KERNEL=NAME     stock (default), base, debug, or a kernel directory
+#	KERNEL=NAME     stock (default), stock-6.1, base, base-7.3 and the like, or a kernel
+#			directory
 #	KILLS=N         kill the daemon at least so often (default 50)
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
