@@ -98,25 +98,8 @@ check_checkpatch() {
 		checkpatch "FILE_PATH_CHANGES,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,ENOSYS,BRACES"
 }
 
-# Report mode, each script with the options it asks for.
 check_coccinelle() {
-	local found=$logs/cocci
-
-	rm -rf "$found"
-	mkdir -p "$found"
-	# shellcheck disable=SC2016 # the inner shell expands it
-	find "$tools/scripts/coccinelle" -name '*.cocci' | sort | xargs -P "$jobs" -I{} bash -c '
-		options=$(sed -n "s,^// *Options:,,p" "$1" | head -1)
-		grep -q "^virtual report" "$1" || exit 0
-		if grep -q "script:ocaml" "$1" && ! command -v ocamlopt >/dev/null; then
-			echo "note: not run, needs OCaml: ${1##*/}"
-			exit 0
-		fi
-		spatch -D report --no-show-diff --very-quiet --cocci-file "$1" $options \
-			--macro-file scripts/coccinelle.h \
-			--dir fs -I include -I include/uapi >"$2/${1##*/}.out" 2>"$2/${1##*/}.err" ||
-			echo "spatch failed: $1: $(tail -1 "$2/${1##*/}.err")"' sh {} "$found"
-	cat "$found"/*.out
+	coccinelle "$tools/scripts/coccinelle" "$logs/cocci" --dir fs -I include -I include/uapi
 }
 
 check_kernel_doc() {

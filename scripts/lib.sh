@@ -131,6 +131,30 @@ check() {
 	fi
 }
 
+# coccinelle SCRIPTS OUT ARGUMENT...: what they report of the sources that the arguments for
+# spatch name; each script with the options it asks for
+coccinelle() {
+	local found=$2
+
+	rm -rf "$found"
+	mkdir -p "$found"
+	# shellcheck disable=SC2016 # the inner shell expands it
+	find "$1" -name '*.cocci' | sort | xargs -P "$jobs" -I{} bash -c '
+		script=$1 found=$2
+		shift 2
+		options=$(sed -n "s,^// *Options:,,p" "$script" | head -1)
+		grep -q "^virtual report" "$script" || exit 0
+		if grep -q "script:ocaml" "$script" && ! command -v ocamlopt >/dev/null; then
+			echo "note: not run, needs OCaml: ${script##*/}"
+			exit 0
+		fi
+		spatch -D report --no-show-diff --very-quiet --cocci-file "$script" $options "$@" \
+			>"$found/${script##*/}.out" 2>"$found/${script##*/}.err" ||
+			echo "spatch failed: $script: $(tail -1 "$found/${script##*/}.err")"' \
+		sh {} "$found" --macro-file "$top/scripts/coccinelle.h" "${@:3}"
+	cat "$found"/*.out
+}
+
 # checked: what came of it all; status 0 if nothing failed
 checked() {
 	echo "$passed passed, $failed failed, $skipped skipped"
