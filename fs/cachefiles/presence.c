@@ -344,6 +344,7 @@ static int cachefiles_probe_file(struct file *file)
 struct cachefiles_probe {
 	struct work_struct	work;
 	struct cachefiles_cache	*cache;
+	bool			fit;
 	int			error;
 };
 
@@ -359,7 +360,8 @@ static void cachefiles_probe_work(struct work_struct *work)
 		return;
 	}
 	probe->error = cachefiles_xattr_probe(cache, file);
-	if (!probe->error) {
+	probe->fit = !probe->error;
+	if (probe->fit) {
 		with_cache_creds(cache)
 			probe->error = cachefiles_probe_file(file);
 	}
@@ -390,8 +392,9 @@ int cachefiles_presence_check(struct cachefiles_cache *cache)
 	switch (probe.error) {
 	case -EOPNOTSUPP:
 	case -EINVAL:
-		pr_err("%s is on %s, which can't tell exactly what a file holds: not bound\n",
-		       cache->dir_name, cache->mnt->mnt_sb->s_type->name);
+		pr_err("%s is on %s, which %s: not bound\n",
+		       cache->dir_name, cache->mnt->mnt_sb->s_type->name, probe.fit ?
+		       "can't tell exactly what a file holds" : "lacks what a cache needs");
 		return -EOPNOTSUPP;
 	case -ENOBUFS:
 	case -ENOSPC:
