@@ -113,8 +113,8 @@ static int get(struct __test_metadata *_metadata, struct life *l, const char *wh
 		} else {
 			EXPECT_EQ(1, a.completions);
 		}
-		EXPECT_LE(0, a.result) {
-			TH_LOG("%s: the reader gets: %s", what, strerror(-(int)a.result));
+		EXPECT_EQ(0, a.seen) {
+			TH_LOG("%s: the reader gets: %s", what, strerror(-a.seen));
 		}
 		if (a.result > 0) {
 			n = l->s->size - pos < (__u64)a.result ? l->s->size - pos : (__u64)a.result;
@@ -347,7 +347,8 @@ TEST_F(original, dies_under_io)
 	ASSERT_EQ(0, cf_nf_read(nf, 0, rd, buf, 0, sizeof(buf), TOP, CF_IO_ISSUE,
 				CF_HOLE_IGNORE, &r));
 	EXPECT_EQ(1, r.completions);
-	EXPECT_EQ(0, r.result);
+	EXPECT_GE(0, r.result);
+	EXPECT_EQ(0, r.seen);
 	ASSERT_EQ(0, cf_nf_write(nf, 0, wr, buf, 0, sizeof(buf), TOP, CF_IO_ISSUE, &w));
 	EXPECT_EQ(1, w.completions);
 	EXPECT_GT(0, w.result);
@@ -610,9 +611,12 @@ static int do_store(struct call *t)
 static int do_write_back(struct call *t)
 {
 	struct cf_netfs_subreq a;
-	int ret = cf_nf_store_subreq(t->nf, t->c, 1, 12 * CF_GRANULE, 2 * CF_GRANULE + 50, TOP, 0,
-				     &a);
+	int ret;
 
+	/* Where the library does not, the file system writes, and whole pages. */
+	if (!cf_nf_has_streams(t->nf))
+		return cf_nf_store(t->nf, t->c, 1, 12 * CF_GRANULE, 2 * CF_GRANULE, TOP);
+	ret = cf_nf_store_subreq(t->nf, t->c, 1, 12 * CF_GRANULE, 2 * CF_GRANULE + 50, TOP, 0, &a);
 	return ret ? ret : a.error;
 }
 

@@ -60,6 +60,7 @@ static void expect_nothing(struct __test_metadata *_metadata, struct act *a, int
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(1, a->r.completions);
 	EXPECT_GE(0, a->r.result);
+	EXPECT_EQ(0, a->r.seen);
 }
 
 static int full_file(int nf, int vol)

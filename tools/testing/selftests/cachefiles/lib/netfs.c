@@ -298,6 +298,13 @@ int cf_nf_store(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_si
 	return ret;
 }
 
+bool cf_nf_has_streams(int nf)
+{
+	struct cf_netfs_subreq a = { 0 };
+
+	return call(nf, CF_NETFS_WRITE_SUBREQ, &a) != -EOPNOTSUPP;
+}
+
 int cf_nf_store_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
 		       unsigned int extendable_to, struct cf_netfs_subreq *a)
 {
@@ -391,9 +398,8 @@ int cf_nf_fetch(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_si
 			mark(map, off, pos, pos + a.prepared, 'D');
 			break;
 		case CF_SOURCE_CACHE:
-			/* An error is what the reader gets; too little is asked of the server. */
-			if (a.result < 0 && !f->err)
-				f->err = (int)a.result;
+			if (!f->err)
+				f->err = a.seen;
 			if (a.result > (__s64)a.prepared)
 				ret = -EPROTO;
 			if (a.result <= 0 || ret) {

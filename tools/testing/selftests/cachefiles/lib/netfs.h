@@ -76,6 +76,9 @@ int cf_nf_prepare_read(int nf, int cookie, __u64 start, __u64 len, __u64 i_size,
 
 /* Store as the library does it, with @i_size and zeros behind that. */
 int cf_nf_store(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size);
+/* Does the library write to caches by itself? cf_nf_store_subreq() needs that. */
+#define CF_NO_STREAMS "netfs does not write to caches (struct netfs_io_stream)"
+bool cf_nf_has_streams(int nf);
 int cf_nf_store_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
 		       unsigned int extendable_to, struct cf_netfs_subreq *a);
 

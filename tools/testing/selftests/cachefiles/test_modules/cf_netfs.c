@@ -736,6 +736,23 @@ static void cf_prepare_read(struct cf_op *op, struct cf_netfs_read *a)
 	a->flags = test_bit(NETFS_SREQ_COPY_TO_CACHE, &subreq.flags) ? CF_SREQ_COPY_TO_CACHE : 0;
 }
 
+/*
+ * What a reader gets to see when the cache completes a read of @len with @ret: 0 if he
+ * gets his data, be it from the server, else an errno. Libraries differ in how they are
+ * told to ask the server.
+ */
+static int cf_seen(ssize_t ret, u64 len)
+{
+#ifndef COMPAT_HAVE_NETFS_STREAMS
+	/* What is too short is read from the cache again, with zeros where it has nothing. */
+	return ret >= 0 && ret < len ? -EBADMSG : 0;
+#elif defined(COMPAT_HAVE_NETFS_TERM_FUNC2)
+	return ret ? 0 : -ENODATA;
+#else
+	return min_t(ssize_t, ret, 0);
+#endif
+}
+
 static int cf_read(struct cf_ctx *ctx, void *arg)
 {
 	struct cf_netfs_read *a = arg;
@@ -781,6 +798,7 @@ static int cf_read(struct cf_ctx *ctx, void *arg)
 	if (ret)
 		return ret;
 	a->result = io->result;
+	a->seen = cf_seen(io->result, len);
 	a->completions = atomic_read(&io->completions);
 	ret = cf_io_copy(io, a->buf, len, true);
 	cf_io_keep(ctx, io);

@@ -182,6 +182,8 @@ struct cf_netfs_read {
 	__u64	left;			/* of the iterator, after submission */
 	__s64	ret;			/* of submission */
 	__s64	result;			/* of completion, or @ret with CF_IO_SYNC */
+	__s32	seen;			/* what this library lets a reader see of @result */
+	__u32	unused;
 };
 
 struct cf_netfs_write {
