@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -46,6 +47,15 @@ static int make_image(struct cf_mounted *m)
 	return ret > 0 ? -ENOEXEC : ret;
 }
 
+/* Not supported, as the kernel says it. */
+static bool is_xfs_without_v4(void)
+{
+	static char log[16384];
+	int n = klogctl(3 /* SYSLOG_ACTION_READ_ALL */, log, sizeof(log) - 1);
+
+	return n > 0 && strstr(log, "V4 format (crc=0) not supported by kernel");
+}
+
 static int mount_image(struct cf_mounted *m)
 {
 	char opts[128];
@@ -57,6 +67,8 @@ static int mount_image(struct cf_mounted *m)
 	snprintf(opts, sizeof(opts), "loop,noatime%s%s", m->b->opts ? "," : "",
 		 m->b->opts ?: "");
 	ret = cf_run(20000, argv);
+	if (ret > 0 && strstr(m->b->mkfs, "crc=0") && is_xfs_without_v4())
+		return impossible("no CONFIG_XFS_SUPPORT_V4");
 	return ret > 0 ? -EIO : ret;
 }
 
@@ -86,6 +98,34 @@ static int hint(struct cf_mounted *m)
 	return ret == 127 ? impossible("xfs_io") : ret > 0 ? -EIO : ret;
 }
 
+/*
+ * Does a hole between what was written directly a moment ago and what is to be written
+ * back count as data? Some btrfs is wrong about that as long as the former is on its way
+ * into its trees, so ask often.
+ */
+static int takes_holes_for_data(const char *where)
+{
+	static char block[4096] __attribute__((aligned(4096)));
+	bool wrong = false;
+	int fd, direct;
+
+	for (int i = 0; i < 64 && !wrong; i++) {
+		char path[64];
+
+		fd = open(where, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+		if (ftruncate(fd, 1 << 20) || pwrite(direct, block, 4096, 4096) != 4096 ||
+		    pwrite(fd, block, 4096, 3 * 4096) != 4096)
+			i = 64;
+		else
+			wrong = lseek(fd, 4096, SEEK_HOLE) != 2 * 4096;
+		close(direct);
+		close(fd);
+	}
+	return wrong;
+}
+
 int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
 {
 	static int count;
@@ -113,6 +153,8 @@ int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
 		ret = mount_image(m);
 	if (!ret && b->extsize)
 		ret = hint(m);
+	if (!ret && !strcmp(b->fstype, "btrfs") && takes_holes_for_data(m->where))
+		ret = impossible("btrfs takes holes for data (SEEK_HOLE while writing)");
 	return ret;
 }
 
