@@ -45,8 +45,31 @@ remount() {
 	cf_umount "$mnt" && mount_diod
 }
 
+# Where netfs does not write, 9p does, and nothing but the cache counts it.
+uploads=UpldOps:UL
+cache_writes=CaWrOps:WR
+cf_count UpldOps UL >/dev/null || uploads=IO:wr cache_writes=IO:wr
+
 mark() {
-	cf_counts DownOps:DL CaRdOps:RD UpldOps:UL CaWrOps:WR CaWrOps:wf NoSpace:nwr
+	cf_counts DownOps:DL CaRdOps:RD $uploads $cache_writes CaWrOps:wf NoSpace:nwr
+}
+
+# cuts_are_told: whether 9p tells its cache that a file was cut off, or skips the test. If
+# it does not, what was cut off comes back from any cache.
+cuts_are_told() {
+	if [ -z "${cut_told:-}" ]; then
+		random_file "$server/told" 8192
+		mount_diod || return
+		cat "$mnt/told" >/dev/null
+		cf_counts Updates:rsz
+		truncate -s 4096 "$mnt/told"
+		cut_told=$(cf_counted Updates:rsz)
+		cf_umount "$mnt"
+	fi
+	[ "$cut_told" -gt 0 ] || {
+		cf_skip "9p does not tell of truncation (fscache_resize_cookie() for 9p2000.L)"
+		return 1
+	}
 }
 
 # warm FILE MODEL: it has the model's content, and all of it came from the cache
@@ -119,7 +142,7 @@ test_second_mount_reads_from_the_cache() {
 	mount_diod || return
 	cold "$mnt/a" "$model"
 	cf_umount "$mnt"
-	expect_ge 1 "$(cf_counted CaWrOps:WR)" "cache writes"
+	expect_ge 1 "$(cf_counted $cache_writes)" "cache writes"
 	turn "$server/a"
 	mount_diod || return
 	warm "$mnt/a" "$model"
@@ -277,6 +300,12 @@ test_sparse_and_beyond_4_gib() {
 	expect_ge 1 "$(cf_counted CaRdOps:RD)" "cache reads"
 
 	# Written across 4 GiB, cut and grown again there; the server has its content again.
+	cf_umount "$mnt"
+	if ! cuts_are_told; then
+		rm -f "$server/large" "$CF_DIR/large"
+		return 0
+	fi
+	mount_diod || return
 	for at in 0 104857 4293918 5000000; do
 		dd if="$CF_DIR/piece" of="$server/large" bs=1000 seek=$at conv=notrunc status=none
 	done
@@ -303,8 +332,8 @@ test_writes_reach_server_and_cache() {
 	both w 'pwrite -q -S 0x11 8192 65536' 'pwrite -q -S 0x12 100001 3' \
 		'pwrite -q -S 0x13 200000 77777' 'pwrite -q -S 0x14 499990 11'
 	cf_umount "$mnt"
-	expect_ge 1 "$(cf_counted UpldOps:UL)" "uploads"
-	expect_ge 1 "$(cf_counted CaWrOps:WR)" "cache writes"
+	expect_ge 1 "$(cf_counted $uploads)" "uploads"
+	expect_ge 1 "$(cf_counted $cache_writes)" "cache writes"
 	same "$server/w" "$model"
 	turn "$server/w"
 	mount_diod || return
@@ -333,6 +362,7 @@ test_new_files_reach_server_and_cache() {
 test_cut_off_for_good() {
 	local downs=(0 1 4095 4096 5000 8191 60001) down how
 
+	cuts_are_told || return 0
 	head -c 70000 /dev/zero | tr '\0' A >"$CF_DIR/letters"
 	for how in same_mount remount cold; do
 		for down in "${downs[@]}"; do
@@ -445,6 +475,7 @@ random_pieces() {
 test_random_pieces() {
 	local s
 
+	cuts_are_told || return 0
 	mark
 	for ((s = seed; s < seed + rounds; s++)); do
 		rm -f "$server/r" "$CF_DIR/ops"
@@ -467,6 +498,7 @@ test_random_pieces() {
 test_file_operations() {
 	local s
 
+	cuts_are_told || return 0
 	mount_diod || return
 	mark
 	for ((s = seed; s < seed + rounds; s++)); do
@@ -492,6 +524,11 @@ verify() {
 	}
 }
 
+# takes_direct: not every 9p does with a cache
+takes_direct() {
+	xfs_io -f -d -c 'pwrite -q 0 4096' "$mnt/fio/direct" 2>/dev/null
+}
+
 test_fio_verifies() {
 	local way ways=("--ioengine=psync" "--ioengine=mmap" "--direct=1 --bsrange=4k-64k")
 
@@ -502,6 +539,9 @@ test_fio_verifies() {
 	for way in "${ways[@]}"; do
 		rm -rf "$server/fio"
 		mount_diod && mkdir "$mnt/fio" || return
+		case $way in
+		--direct*) takes_direct || way=${way#--direct=1} ;;
+		esac
 		# shellcheck disable=SC2086 # several
 		{
 			verify "$mnt/fio" $way && cf_umount "$mnt" &&
@@ -537,6 +577,7 @@ one_writer() {
 test_parallel_writers() {
 	local i pids=()
 
+	cuts_are_told || return 0
 	for i in {0..3}; do
 		random_file "$server/pw$i" 100000
 		cp "$server/pw$i" "$CF_DIR/pw$i"
@@ -592,7 +633,7 @@ test_unmounted_under_load() {
 }
 
 enough_read() {
-	[ "$(cf_counted CaRdOps:RD)" -ge 20 ] && [ "$(cf_counted UpldOps:UL)" -ge 20 ]
+	[ "$(cf_counted CaRdOps:RD)" -ge 20 ] && [ "$(cf_counted $uploads)" -ge 20 ]
 }
 
 no_cookies() {
