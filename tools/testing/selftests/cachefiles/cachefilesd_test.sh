@@ -519,7 +519,7 @@ test_empty_volume() {
 	expect umount "$nfs"
 	expect cf_wait 30 has_released 6
 	stop volume
-	volume=$(find "$cache" -mindepth 1 -maxdepth 1 -name 'Infs*volume')
+	volume=$(find "$cache" -mindepth 1 -maxdepth 1 -name 'Infs*')
 	expect test -d "$volume" || return
 	find "$volume" -type f -delete
 	mkdir -p "$store/graveyard/old/dir" "$cache/Zdir/dir"
@@ -554,7 +554,7 @@ test_foreign_volume() {
 	expect read_files "$nfs" {1..3}
 	expect umount "$nfs"
 	expect cf_wait 30 has_released 3
-	volume=$(find "$cache" -mindepth 1 -maxdepth 1 -name 'Infs*foreign*')
+	volume=$(find "$cache" -mindepth 1 -maxdepth 1 -name 'Infs*')
 	expect setfattr -n user.CacheFiles.cache -v 0x01020304 "$volume" || return
 	before=$(stat -c %i "$volume")
 	expect cf_nfs_mount 4.2 "$nfs" fsc=foreign
