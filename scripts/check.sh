@@ -324,6 +324,7 @@ kselftest() {
 		return
 	}
 	kselftest_programs || {
+		result "$name" "building the kselftests" 1
 		fail "building the kselftests"
 		return
 	}
@@ -377,12 +378,30 @@ kselftest() {
 # that does not stand here.
 kernels=(stock-6.1 stock base-6.1 base base-7.3)
 matrix() {
-	local kernel list
+	local kernel list program series title number=0
 
 	read -ra list <<<"${KERNELS:-${kernels[*]}}"
+	for kernel in "${list[@]}"; do
+		[[ " ${kernels[*]} " == *" $kernel "* ]] || [ -e "$cache/kernels/$kernel" ] ||
+			die "KERNELS: $kernel is none of ${kernels[*]}, nor in $cache/kernels"
+	done
+	for program in "$@"; do
+		[ -e "$kselftests/$program.c" ] || [ -x "$kselftests/$program" ] ||
+			die "TESTS: there is no $program in $kselftests"
+	done
 	: >"$logs/results"
 	for kernel in "${list[@]}"; do
-		say "$kernel, $((${#list[@]})) in all"
+		number=$((number + 1))
+		say "$kernel, $number of ${#list[@]}"
+		series=6.12
+		[ "$kernel" = "${kernel#*-}" ] || series=${kernel#*-}
+		case $kernel in
+		stock*) title="Debian $series" ;;
+		base | base-6.1) title="$series, EROFS on-demand" ;;
+		base-*) title="mainline $series" ;;
+		*) title=$kernel ;;
+		esac
+		printf '#\t%s\t%s\n' "$kernel" "$title" >>"$logs/results"
 		kselftest "$kernel" "$@"
 	done
 	scripts/matrix.py "$logs/results" "$logs/matrix" || failed=$((failed + 1))

@@ -3,13 +3,19 @@
 """matrix.py RESULTS OUT: what came of the kselftests on several kernels.
 
 RESULTS is written by check.sh, one line for each kernel and program, fields separated by
-tabs: KERNEL PROGRAM PASSED FAILED SKIPPED SECONDS REASON... . Prints a table and writes the
-same to OUT.tap and OUT.json. Status 1 if a test has failed, or was skipped and did not say
-why, or if there are no results.
+tabs: KERNEL PROGRAM PASSED FAILED SKIPPED SECONDS REASON... . A line "#", KERNEL, TITLE says
+what people call a kernel and that it was to run. Prints a table and writes the same to
+OUT.tap and OUT.json. Status 1 if a test has failed, or was skipped and did not say why, or
+if a kernel has no results.
 """
 import json
 import pathlib
 import sys
+
+
+def explains(reason):
+    """The harness writes "unknown" for a test that has left without a word."""
+    return reason.strip().lower() not in ("", "unknown")
 
 
 class Cell:
@@ -28,15 +34,17 @@ class Cell:
 
     @property
     def unexplained(self):
-        return bool(self.skipped) and not all(map(str.strip, self.reasons or [""]))
+        return bool(self.skipped) and not all(map(explains, self.reasons or [""]))
 
     @property
     def good(self):
         return not self.failed and not self.unexplained
 
     def text(self, number_of):
-        notes = ",".join(str(number_of(reason)) for reason in self.reasons if reason.strip())
-        skipped = f"{self.skipped} skipped [{notes or 'no reason'}]" if self.skipped else ""
+        notes = [str(number_of(reason)) for reason in self.reasons if explains(reason)]
+        if self.unexplained:
+            notes.append("NO REASON")
+        skipped = f"{self.skipped} skipped [{','.join(notes)}]" if self.skipped else ""
         parts = [f"{self.passed}" if self.passed or not self.skipped else "",
                  f"{self.failed} FAILED" if self.failed else "", skipped]
         return ", ".join(filter(None, parts))
@@ -44,14 +52,25 @@ class Cell:
 
 def read(path):
     kernels = {}
+    titles = {}
     for line in pathlib.Path(path).read_text().splitlines():
+        if line.startswith("#\t"):
+            _, kernel, title = line.split("\t")
+            kernels.setdefault(kernel, {})
+            titles[kernel] = title
+            continue
         kernel, program, passed, failed, skipped, seconds, *reasons = line.split("\t")
         cell = kernels.setdefault(kernel, {}).setdefault(program, Cell())
         cell.add(int(passed), int(failed), int(skipped), int(seconds), reasons)
-    return kernels
+    for kernel, cells in kernels.items():
+        titles.setdefault(kernel, kernel)
+        if not cells:
+            cells["(nothing has run)"] = Cell()
+            cells["(nothing has run)"].failed = 1
+    return kernels, titles
 
 
-def table(kernels, programs):
+def table(kernels, titles, programs):
     reasons = []
 
     def number_of(reason):
@@ -59,7 +78,7 @@ def table(kernels, programs):
             reasons.append(reason)
         return reasons.index(reason) + 1
 
-    rows = [["", *kernels]]
+    rows = [["", *(titles[kernel] for kernel in kernels)], ["", *kernels]]
     for program in programs:
         cells = [cells.get(program) for cells in kernels.values()]
         rows.append([program, *(cell.text(number_of) if cell else "-" for cell in cells)])
@@ -77,10 +96,11 @@ def tap(kernels):
     lines = []
     for kernel, cells in kernels.items():
         for program, cell in cells.items():
-            if cell.unexplained:
-                lines.append("# skipped, and no reason given:")
-            elif cell.skipped:
-                lines += [f"# {cell.skipped} skipped: {reason}" for reason in cell.reasons]
+            if cell.skipped:
+                lines.append(f"# {cell.passed} passed, {cell.failed} failed, {cell.skipped} skipped: " +
+                             ("NO REASON" if cell.unexplained else "; ".join(cell.reasons)))
+            elif cell.failed:
+                lines.append(f"# {cell.passed} passed, {cell.failed} failed")
             skip = cell.good and cell.skipped and not cell.passed
             lines.append(f"{'ok' if cell.good else 'not ok'} NUMBER - {kernel} {program}" +
                          (f" # SKIP {cell.reasons[0]}" if skip else ""))
@@ -93,15 +113,16 @@ def tap(kernels):
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    kernels = read(sys.argv[1])
+    kernels, titles = read(sys.argv[1])
     out = sys.argv[2]
     if not kernels:
         sys.exit("matrix.py: there are no results")
     programs = sorted({program for cells in kernels.values() for program in cells})
-    print(table(kernels, programs))
+    print(table(kernels, titles, programs))
     pathlib.Path(out + ".tap").write_text(tap(kernels))
     pathlib.Path(out + ".json").write_text(json.dumps(
-        {kernel: {program: vars(cell) | {"ok": cell.good} for program, cell in cells.items()}
+        {kernel: {"title": titles[kernel], "programs": {
+            program: vars(cell) | {"ok": cell.good} for program, cell in cells.items()}}
          for kernel, cells in kernels.items()}, indent=1) + "\n")
     print(f"matrix.py: written to {out}.tap and {out}.json", file=sys.stderr)
     sys.exit(not all(cell.good for cells in kernels.values() for cell in cells.values()))
