@@ -11,7 +11,8 @@
 # in our modules. SERIES is 6.12 if it is not given, else that of a kernel that setup.sh
 # knows the source of, such as 6.1 and 7.3. What was built from the same source and
 # fragments is not built again. "tree" builds base from any source tree, which it leaves as
-# it is; the kernel's name is then tree-VERSION. "prepare" configures any kernel tree with base and makes it fit for building our modules
+# it is, and builds again what has changed there; the kernel's name is then tree-VERSION.
+# "prepare" configures any kernel tree with base and makes it fit for building our modules
 # (make KDIR=TREE). JOBS= limits the processors.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -87,9 +88,10 @@ build() {
 	# With only our modules instrumented it is as fast as base, and its samples are ours.
 	[ "$flavour" != kcsan ] || options=(KCSAN_SANITIZE=n)
 	version=$(make -s -C "$source" kernelversion)
-	key=$(cat "${fragments[@]}" | sha256sum | cut -c1-12)
+	# Trees of one version may differ, and a tree may change; make knows.
+	key=$({ cat "${fragments[@]}" && echo -n "${2:-}"; } | sha256sum | cut -c1-12)
 	dir=$cache/kernels/$flavour-$version-$key
-	if [ ! -e "$dir/boot" ]; then
+	if [ ! -e "$dir/boot" ] || [ "$flavour" = tree ]; then
 		mkdir -p "$dir/build"
 		make -s -C "$source" O="$dir/build" outputmakefile
 		say "configuring $version-$flavour"
@@ -103,6 +105,7 @@ build() {
 		strip -o "$dir/vmlinux" "$dir/build/vmlinux"
 		mkdir -p "$dir/boot.new"
 		cp "$dir/build/arch/x86/boot/bzImage" "$dir/boot.new/vmlinuz-$release"
+		rm -rf "${dir:?}/boot"
 		mv "$dir/boot.new" "$dir/boot"
 	fi
 	ln -sfn "${dir##*/}" "$cache/kernels/$name"
@@ -118,8 +121,16 @@ case "$#:${1:-}" in
 2:tree)
 	[ -e "$2/Kbuild" ] || die "$2: not a kernel tree"
 	"$top/scripts/setup.sh" build debug
-	series=$(make -s -C "$2" kernelversion)
-	build "tree-$series" "$(readlink -f "$2")"
+	source=$(readlink -f "$2")
+	version=$(make -s -C "$source" kernelversion)
+	series=$(cut -d. -f1,2 <<<"${version%%-*}")
+	# What setup.sh has unpacked is what base is built from.
+	if [ "$source" = "$(readlink -f "$cache/linux-$series")" ]; then
+		build "base-$series"
+		ln -sfn "$(readlink "$cache/kernels/base-$series")" "$cache/kernels/tree-$version"
+	else
+		build "tree-$version" "$source"
+	fi
 	;;
 2:prepare) prepare "$2" ;;
 *) die "usage: build-kernel.sh base|debug|kcsan[-SERIES], or build-kernel.sh tree|prepare TREE" ;;

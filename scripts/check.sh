@@ -374,6 +374,10 @@ kselftest() {
 	done
 }
 
+check_newest() {
+	grep -Lx y "build/kselftest-${kernels[-1]}"/probe/*.probe
+}
+
 # matrix PROGRAM...: the kselftests on every kernel that we support. Nothing is supported
 # that does not stand here.
 kernels=(stock-6.1 stock base-6.1 base base-7.3)
@@ -404,6 +408,9 @@ matrix() {
 		printf '#\t%s\t%s\n' "$kernel" "$title" >>"$logs/results"
 		kselftest "$kernel" "$@"
 	done
+	# That is what try-kernel compares a newer one with.
+	[ ! -d "build/kselftest-${kernels[-1]}/probe" ] ||
+		check "the newest kernel says yes to all probes" check_newest
 	scripts/matrix.py "$logs/results" "$logs/matrix" || failed=$((failed + 1))
 }
 
