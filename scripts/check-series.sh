@@ -10,8 +10,8 @@
 # in that tree, with our code built in and as modules. The first run builds that kernel,
 # which takes some 15 minutes; it is kept.
 #
-# short: some of the patches only, nothing is linked or booted; for "make check". Status 4 if it would
-# have to prepare the copy first.
+# short: some of the patches only, nothing is linked or booted; for "make check". Status 4 and
+# the reason if it would have to prepare the copy first, or to wait for another run.
 #
 # KEEP=n builds the kernel anew. TESTS="PROGRAM..." runs only these, CF_TIME_SCALE=N gives
 # tests N times as long. Logs are kept in build/check-series.
@@ -44,11 +44,22 @@ place() {
 	objects=${tree/tree-/build-}
 }
 
+# alone [-n]: the copy is for one at a time, wherever it was started from
+alone() {
+	mkdir -p "$cache/series"
+	exec {lock}>"$cache/series/lock"
+	flock "$@" "$lock"
+}
+
 prepare() {
 	local new
 
 	"$top/scripts/setup.sh" build check debug series "source-$series"
 	place
+	alone -n || {
+		say "waiting for another one that is at work on the copy"
+		alone
+	}
 	[ "${KEEP:-}" != n ] || rm -rf "$tree" "$objects"
 	mkdir -p "$objects"
 	if [ ! -e "$tree" ]; then
@@ -68,9 +79,9 @@ prepare() {
 }
 
 # configure OPTION...: the small kernel with these on top. What a patch does not know yet
-# is dropped.
+# is dropped; kconfig also drops, without a word, what cannot be.
 configure() {
-	local option
+	local option known
 
 	{
 		[ ! -e "$top/scripts/config/base-$series.config" ] ||
@@ -83,11 +94,20 @@ configure() {
 	make -s -C "$objects" tinyconfig >/dev/null
 	cat "$logs/fragment" >>"$objects/.config"
 	make -s -C "$objects" olddefconfig >"$logs/olddefconfig" 2>&1 || cat "$logs/olddefconfig"
+	known=$(find "$tree/fs" "$tree/net" -name Kconfig -exec sed -n 's/^config //p' {} +)
+	for option in "$@"; do
+		grep -qxF "${option%=*}" <<<"$known" || continue
+		case $option in
+		*=n) ! grep -q "^CONFIG_${option%n}" "$objects/.config" ;;
+		*) grep -qxF "CONFIG_$option" "$objects/.config" ;;
+		esac || echo "the configuration does not get $option"
+	done
 }
 
+# Nobody is asked for NETFS_SUPPORT; 9p brings it in.
 modular=(CACHEFILES=m CACHEFILES_ONDEMAND=y ONDEMANDFS=m)
-built_in=(NETFS_SUPPORT=y CACHEFILES=y CACHEFILES_ONDEMAND=y ONDEMANDFS=y)
-original=(CACHEFILES=m CACHEFILES_ONDEMAND=n)
+built_in=(NET_9P=y NETFS_SUPPORT=y CACHEFILES=y CACHEFILES_ONDEMAND=y ONDEMANDFS=y)
+original=(CACHEFILES=m CACHEFILES_ONDEMAND=n ONDEMANDFS=m)
 
 # compile NAME OPTION...: what there is of ours after this patch, and all that make says
 compile() {
@@ -115,6 +135,8 @@ reached() {
 
 check_generate() {
 	rm -rf "$patches"
+	# What an interrupted run may have left
+	rm -rf "$tree/.git/rebase-apply" "$tree/.git/index.lock"
 	git -C "$tree" checkout -q -f --detach base
 	git -C "$tree" clean -q -d -f
 	KERNEL=$tree OUT=$patches "$top/scripts/series.py" >"$logs/generated"
@@ -317,7 +339,7 @@ run_tests() {
 		-o $((600 * ${CF_TIME_SCALE:-1})) ${options[@]+"${options[@]}"} \
 		>"$log.log" 2>"$log.err" || status=$?
 	grep -E '^not ok ' "$log.log" || :
-	grep -cE '^ok ' "$log.log" | sed 's/$/ programs pass/; s/^/note: /'
+	grep -cE '^ok ' "$log.log" | sed 's/^0$/no program has run/; t; s/$/ programs pass/; s/^/note: /'
 	grep -E '^ok .*# SKIP' "$log.log" | sed 's/^/note: /' || :
 	[ $status = 0 ] || tail -20 "$log.err"
 	return $status
@@ -358,7 +380,14 @@ case $#:${1:-all} in
 	done
 	;;
 1:short)
-	place && [ -e "$objects/include/generated/autoconf.h" ] || exit 4
+	if ! place || [ ! -e "$objects/include/generated/autoconf.h" ]; then
+		echo 'skip: no kernel to put it on, which "make check-series" prepares'
+		exit 4
+	fi
+	alone -n || {
+		echo "skip: another check of the series is at work"
+		exit 4
+	}
 	mkdir -p "$logs"
 	check "the series can be written" check_generate
 	for number in $(numbers); do
