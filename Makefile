@@ -30,7 +30,7 @@ test_modules: $(BUILD)/generated/compat-config.h
 	+$(kbuild)/test_modules modules
 
 # What this kernel offers is asked once; its configuration dates the answer.
-$(BUILD)/generated/compat-config.h: $(probes) $(KDIR)/include/generated/autoconf.h
+$(BUILD)/generated/compat-config.h: $(probes) scripts/compat-config.sh $(KDIR)/include/generated/autoconf.h
 	@scripts/mirror.sh $(BUILD) $(options)
 	+@$(MAKE) -C $(KDIR) M=$(abspath $(BUILD))/probe modules >$(BUILD)/probe.log 2>&1 || \
 		{ cat $(BUILD)/probe.log; exit 1; }

@@ -34,12 +34,6 @@ git -C "$top" config user.email >/dev/null || export GIT_CONFIG_COUNT=2 \
 # Where the series goes: a copy with its history, and what is built from it
 place() {
 	[ -e "$source" ] || return 1
-	mkdir -p "$cache/series"
-	exec 9>"$cache/series/lock"
-	flock -n 9 || {
-		say "waiting for another run"
-		flock 9
-	}
 	tree=$cache/series/tree-$(make -s -C "$source" kernelversion)
 	objects=${tree/tree-/build-}
 }
@@ -317,8 +311,11 @@ build_kernel() {
 # The programs from the tree itself, their test modules for its kernel
 selftests_make() {
 	rm -rf "$logs/kselftest"
+	mkdir -p "$logs/kselftest"
+	make -s -C "$objects" headers >"$logs/make-headers.log" 2>&1
 	make -s -j "$jobs" -C "$tree/$selftests" TARGETS=cachefiles KDIR="$objects" \
-		O="$logs/kselftest" INSTALL_PATH="$logs/kselftest/install" "$@" \
+		KHDR_INCLUDES="-isystem $objects/usr/include" O="$logs/kselftest" \
+		INSTALL_PATH="$logs/kselftest/install" "$@" \
 		>"$logs/make-kselftest.log" 2>&1 || {
 		tail -20 "$logs/make-kselftest.log"
 		return 1

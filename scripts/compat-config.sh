@@ -9,7 +9,8 @@ set -eu
 
 out=$1/generated
 mk=
-h=
+h='#define COMPAT_ASKED 1
+'
 for file in "$1"/probe/*.c; do
 	[ -e "$file" ] || continue
 	name=${file##*/}

@@ -949,7 +949,7 @@ TEST_F_TIMEOUT(suitable, full, 300)
 {
 	struct cf_env *e = &self->s.e;
 	char line[512];
-	off_t size;
+	off_t size = 0;
 	int fd, dev;
 
 	if (!strcmp(variant->b.fstype, "fuse"))

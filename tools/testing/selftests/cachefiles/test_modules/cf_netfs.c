@@ -27,6 +27,12 @@
 
 #include "cf_netfs.h"
 
+/* Out of tree the kernel has been asked what it offers; in its tree it is the newest. */
+#ifndef COMPAT_ASKED
+#define COMPAT_HAVE_NETFS_STREAMS	1
+#define COMPAT_HAVE_NETFS_TERM_FUNC2	1
+#endif
+
 static_assert((int)CF_QUIESCENT == FSCACHE_COOKIE_STATE_QUIESCENT);
 static_assert((int)CF_ACTIVE == FSCACHE_COOKIE_STATE_ACTIVE);
 static_assert((int)CF_FAILED == FSCACHE_COOKIE_STATE_FAILED);
