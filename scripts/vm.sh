@@ -113,7 +113,9 @@ image=$kernel_path/boot/vmlinuz-$release
 [ ! -e "$kernel_path/vmlinux" ] || image=$kernel_path/vmlinux
 [ -n "$build" ] || build=$top/build/$release
 case $kernel in
-debug | kcsan) append+=" hung_task_panic=1" ;;
+debug) append+=" hung_task_panic=1" ;;
+# A task that gives its processor away while it is watched changes its own flags.
+kcsan) append+=" hung_task_panic=1 kcsan.interrupt_watcher=0" ;;
 esac
 [ "$kernel" != debug ] || [[ $append == *kmemleak=off* ]] || kmemleak=y
 
