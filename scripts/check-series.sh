@@ -132,7 +132,7 @@ check_generate() {
 	# What an interrupted run may have left
 	rm -rf "$tree/.git/rebase-apply" "$tree/.git/index.lock"
 	git -C "$tree" checkout -q -f --detach base
-	git -C "$tree" clean -q -d -f
+	git -C "$tree" clean -q -d -f -x
 	KERNEL=$tree OUT=$patches "$top/scripts/series.py" >"$logs/generated"
 	[ -s "$(echo "$patches"/0000-*)" ] || echo "there is no cover letter"
 	grep -qx "base-commit: $(git -C "$tree" rev-parse base)" "$patches"/0000-* ||
