@@ -234,10 +234,22 @@ check_maintained() {
 		done
 }
 
+# As in check.sh: sparse does not see what guard() gives back. This
+# kernel leaves a sparse out that does not know __typeof_unqual__, as Debian's; nor does that
+# take the strlen() of a constant, which is asserted in MODULE_INFO(), for one.
 check_sparse() {
+	local log=$logs/sparse.log status=0 line
+
 	configure "${modular[@]}"
-	# As in check.sh: sparse does not see what guard() gives back.
-	make -s -j "$jobs" -C "$objects" C=2 CF=-Wno-context fs/cachefiles/ fs/ondemandfs/ 2>&1
+	make -s -j "$jobs" -C "$objects" C=2 \
+		CF="-Wno-context -D__typeof_unqual__=__typeof__" fs/cachefiles/ fs/ondemandfs/ \
+		>"$log" 2>&1 || status=$?
+	while read -r line; do
+		[[ $line == *": error: bad constant expression"* ]] &&
+			sed -n "$(cut -d: -f2 <<<"$line")p" "${line%%:*}" |
+			grep -qE '^(MODULE_|module_param)' || echo "$line"
+	done <"$log"
+	return $status
 }
 
 # As "make coccicheck" does it, which wants OCaml for all or does nothing.
