@@ -11,7 +11,8 @@ endif
 ONDEMAND	?= y
 DEBUG		?= n
 ERROR_INJECTION	?= n
-release		:= $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null)
+# Debian's 6.1 has another one in include/config/kernel.release than uname tells.
+release		:= $(shell sed -n 's/.*UTS_RELEASE "\(.*\)"/\1/p' $(KDIR)/include/generated/utsrelease.h 2>/dev/null)
 BUILD		?= build/$(release)
 
 options	:= CACHEFILES=m CACHEFILES_ONDEMAND=$(ONDEMAND) CACHEFILES_DEBUG=$(DEBUG) \
