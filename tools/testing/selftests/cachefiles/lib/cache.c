@@ -105,11 +105,22 @@ int cf_have_fs(const char *name)
 	return 0;
 }
 
+/* Not any file will do: one in memory need not be readable for the kernel. */
 bool cf_have_erofs_on_files(void)
 {
-	/* Not an image, which is found out only when the file is read. */
-	return cf_have_fs("erofs") &&
-	       mount("/proc/self/exe", "/", "erofs", MS_RDONLY, NULL) && errno != ENOTBLK;
+	static const char path[] = CF_STORE "/no-image";
+	bool have = false;
+	int fd;
+
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return false;
+	/* That it is no image is found out only when it is read. */
+	if (cf_have_fs("erofs") && !ftruncate(fd, 65536))
+		have = mount(path, CF_STORE, "erofs", MS_RDONLY, NULL) && errno != ENOTBLK;
+	close(fd);
+	unlink(path);
+	return have;
 }
 
 /* A loop device on @image that goes away with its last user: its descriptor. */
