@@ -26,7 +26,8 @@ struct load {
 	unsigned long	hits;		/* files that were there */
 	unsigned long	stored;		/* files that had to be stored or fetched */
 	unsigned long	refused;	/* there was no cache */
-	unsigned long	wrong;		/* wrong data, or an error that must not be */
+	unsigned long	wrong;		/* files with other data than the server's */
+	unsigned long	errors;		/* of which there must be none */
 	long		longest;	/* milliseconds of a round */
 	bool		stop;
 };
@@ -209,9 +210,11 @@ static void use_file(struct party *p, int nf, int vol, unsigned long n)
 		poll(NULL, 0, 10);
 		return;
 	}
-	if (c < 0 || cf_nf_fetch(nf, c, seed, 0, FILE_SIZE, FILE_SIZE, &f, NULL) ||
-	    f.bad >= 0 || f.err) {
-		l->wrong++;
+	if (c < 0 || cf_nf_fetch(nf, c, seed, 0, FILE_SIZE, FILE_SIZE, &f, NULL)) {
+		l->errors++;
+	} else if (f.bad >= 0 || f.err) {
+		l->wrong += f.bad >= 0;
+		l->errors += f.err != 0;
 	} else if (f.cached == FILE_SIZE) {
 		l->hits++;
 	} else {
@@ -220,7 +223,7 @@ static void use_file(struct party *p, int nf, int vol, unsigned long n)
 		cf_nf_fill(nf, c, seed, FILE_SIZE);
 	}
 	if (c >= 0 && cf_nf_detach(nf, c, n % 17 == 0))
-		l->wrong++;
+		l->errors++;
 }
 
 static int original_load(void *arg)
@@ -240,7 +243,7 @@ static int original_load(void *arg)
 		note_round(p->load, start);
 	}
 	if (cf_nf_odd(nf))
-		p->load->wrong++;
+		p->load->errors++;
 	return -cf_nf_volume_end(nf, vol, NULL, 0, false);
 }
 
@@ -337,9 +340,11 @@ static void expect_undisturbed(struct __test_metadata *_metadata, struct party *
 	struct load *l = p->load;
 	bool fine = comes(&l->rounds, 6) && comes(&l->hits, 1);
 
-	EXPECT_TRUE(fine && !l->refused && !l->wrong && l->longest <= cf_ms(HICCUP)) {
-		TH_LOG("line %d, cache %s: %lu rounds, %lu hits, %lu refused, %lu wrong, %ld ms",
-		       line, p->e.tag, l->rounds, l->hits, l->refused, l->wrong, l->longest);
+	EXPECT_EQ(0, l->wrong);
+	EXPECT_EQ(0, l->errors);
+	EXPECT_TRUE(fine && !l->refused && l->longest <= cf_ms(HICCUP)) {
+		TH_LOG("line %d, cache %s: %lu rounds, %lu hits, %lu refused, %ld ms",
+		       line, p->e.tag, l->rounds, l->hits, l->refused, l->longest);
 	}
 	l->longest = 0;
 }
@@ -349,9 +354,10 @@ static void expect_uncached(struct __test_metadata *_metadata, struct party *p, 
 {
 	bool told = comes(&p->load->refused, 3);
 
-	EXPECT_TRUE(told && !p->load->wrong) {
-		TH_LOG("line %d, cache %s: %lu refused, %lu wrong", line, p->e.tag,
-		       p->load->refused, p->load->wrong);
+	EXPECT_EQ(0, p->load->wrong);
+	EXPECT_EQ(0, p->load->errors);
+	EXPECT_TRUE(told) {
+		TH_LOG("line %d, cache %s: %lu refused", line, p->e.tag, p->load->refused);
 	}
 }
 
@@ -407,6 +413,7 @@ TEST_F_TIMEOUT(side_by_side, one_ends_the_other_goes_on, 300)
 	EXPECT_EQ(0, stop_load(o));
 	EXPECT_EQ(0, stop_load(d));
 	EXPECT_EQ(0, o->load->wrong);
+	EXPECT_EQ(0, o->load->errors);
 	EXPECT_EQ(0, d->load->wrong);
 }
 
