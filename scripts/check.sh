@@ -340,6 +340,8 @@ kselftest() {
 		round=$((round + 1))
 		log=$logs/kselftest-$name-$round
 		status=0
+		# A machine that dies before its first program has ended writes neither.
+		rm -f "$logs/ended.new" "$logs/results.new"
 		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$name" --mem 3072 \
 			--timeout $((2400 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
@@ -351,7 +353,6 @@ kselftest() {
 		touch "$logs/ended.new"
 		cat "$logs/ended.new" >>"$logs/ended"
 		cat "$logs/results.new" >>"$logs/results" 2>/dev/null || :
-		rm -f "$logs/results.new"
 		read -r p f s <"$logs/counts"
 		passed=$((passed + p))
 		failed=$((failed + f))
@@ -361,11 +362,10 @@ kselftest() {
 		else
 			result "$name" "the machine, status $status" 1
 			fail "$kernel kernel, status $status, $log.*:"
-			grep -v '^\[ *[0-9]* s\] ' "$log.err" | head -60 | sed 's/^/     /'
+			grep -v '^\[ *[0-9]* s\] ' "$log.err" | head -60 | sed 's/^/     /' || :
 		fi
 		! grep -qx unloaded "$logs/ended.new" || return 0
 		mapfile -t left < <(printf '%s\n' "${left[@]}" | grep -vxFf "$logs/ended.new")
-		rm -f "$logs/ended.new"
 		if [ ${#left[@]} -gt 0 ]; then
 			fail "${left[0]}: the machine has not survived it"
 			result "$name" "${left[0]}" 1
