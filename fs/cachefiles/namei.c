@@ -300,6 +300,7 @@ struct file *cachefiles_namei_open(struct cachefiles_object *object)
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	struct dentry *fanout;
 	struct file *file = NULL;
+	int ret;
 
 	fanout = cachefiles_namei_fanout(object, false);
 	if (IS_ERR(fanout))
@@ -307,8 +308,9 @@ struct file *cachefiles_namei_open(struct cachefiles_object *object)
 
 	with_cache_creds(cache)
 		file = cachefiles_namei_open_name(object, fanout);
-	if (IS_ERR(file))
-		cachefiles_namei_error(cache, "opening a file", PTR_ERR(file));
+	ret = PTR_ERR_OR_ZERO(file);
+	if (ret)
+		cachefiles_namei_error(cache, "opening a file", ret);
 	return file;
 }
 
@@ -337,8 +339,9 @@ struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct den
 	with_cache_creds(cache)
 		file = cachefiles_vfs_tmpfile(&parent, cache->cred);
 	mnt_drop_write(cache->mnt);
-	if (IS_ERR(file)) {
-		cachefiles_namei_error(cache, "making a temporary file", PTR_ERR(file));
+	ret = PTR_ERR_OR_ZERO(file);
+	if (ret) {
+		cachefiles_namei_error(cache, "making a temporary file", ret);
 		return file;
 	}
 
