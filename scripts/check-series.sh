@@ -18,6 +18,9 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
+# Progress of what is checked; else anything that it says is wrong.
+exec 3>&2
+
 series=7.3
 logs=$top/build/check-series
 patches=$logs/patches
@@ -305,7 +308,7 @@ build_kernel() {
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 1
 		next=$((next + 1))
-		[ $((next % 30)) -ne 0 ] || say "building the kernel: $(wc -l <"$log") steps"
+		[ $((next % 30)) -ne 0 ] || say "building the kernel: $(wc -l <"$log") steps" 2>&3
 	done
 	wait "$pid" || {
 		tail -20 "$log"
