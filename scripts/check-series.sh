@@ -337,6 +337,9 @@ selftests_make() {
 	}
 }
 
+# What run_kselftest.sh keeps output from being held back with, beside the program stdbuf
+stdbuf=/usr/libexec/coreutils/libstdbuf.so
+
 # run_tests KERNEL DIR: all that run_kselftest.sh in DIR knows
 run_tests() {
 	local log=$logs/run-${1##*-} status=0 test options=()
@@ -346,7 +349,7 @@ run_tests() {
 	done
 	"$top/scripts/vm.sh" --kernel "$1" --build "$2/cachefiles" --module cachefiles \
 		--module ondemandfs --mem 3072 --timeout $((2400 * ${CF_TIME_SCALE:-1})) \
-		--add "$2:/job/kselftest" --program fio --share --out "$log.out" -- \
+		--add "$2:/job/kselftest" --add "$stdbuf:$stdbuf" --program fio --share --out "$log.out" -- \
 		env CF_TIME_SCALE="${CF_TIME_SCALE:-1}" /job/kselftest/run_kselftest.sh \
 		-o $((600 * ${CF_TIME_SCALE:-1})) ${options[@]+"${options[@]}"} \
 		>"$log.log" 2>"$log.err" || status=$?
