@@ -236,6 +236,39 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
 	return file;
 }
 
+/* Takes the file's name, or if it won't go, everything that makes it credible. */
+static void cachefiles_object_remove(struct cachefiles_object *object, struct file *file)
+{
+	if (cachefiles_namei_unlink(object, file))
+		cachefiles_xattr_remove_object(object, file);
+}
+
+/* A new file in place of the one that there may be, which I/O that is going on keeps. */
+static int cachefiles_object_renew(struct cachefiles_object *object)
+{
+	struct file *file = cachefiles_object_take_file(object);
+
+	if (file) {
+		cachefiles_object_remove(object, file);
+		cachefiles_namei_release(cachefiles_object_cache(object), file, false);
+	}
+	file = cachefiles_object_create(object);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	cachefiles_delay(CACHEFILES_DELAY_OPENED);
+	cachefiles_object_publish_file(object, file);
+	return 0;
+}
+
+/*
+ * FS-Cache does not ask to invalidate what is just being made or invalidated.  Those who
+ * come after it would get no file until the cookie is used again.
+ */
+static bool cachefiles_object_outdated(const struct cachefiles_object *object)
+{
+	return READ_ONCE(object->cookie->inval_counter) != object->inval_counter;
+}
+
 static bool cachefiles_object_fits(struct cachefiles_object *object, loff_t size)
 {
 	struct super_block *sb = cachefiles_object_cache(object)->mnt->mnt_sb;
@@ -290,21 +323,22 @@ static int cachefiles_object_open(struct cachefiles_object *object)
 {
 	struct fscache_cookie *cookie = object->cookie;
 	struct file *file;
+	int ret;
 
 	if (!cachefiles_object_fits(object, READ_ONCE(cookie->object_size)))
 		return -EFBIG;
 
 	file = cachefiles_object_open_existing(object);
-	if (file) {
-		if (IS_ERR(file))
-			return PTR_ERR(file);
-		clear_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &cookie->flags);
-	} else {
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	if (!file) {
 		fscache_cookie_lookup_negative(cookie);
-		file = cachefiles_object_create(object);
-		if (IS_ERR(file))
-			return PTR_ERR(file);
+		ret = cachefiles_object_renew(object);
+		if (!ret && cachefiles_object_outdated(object))
+			ret = cachefiles_object_renew(object);
+		return ret;
 	}
+	clear_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &cookie->flags);
 	cachefiles_delay(CACHEFILES_DELAY_OPENED);
 	cachefiles_object_publish_file(object, file);
 	return 0;
@@ -378,13 +412,6 @@ static bool cachefiles_object_commit(struct cachefiles_object *object, struct fi
 	return !changed || cachefiles_xattr_set_object(object, file, false) != -ESTALE;
 }
 
-/* Takes the file's name, or if it won't go, everything that makes it credible. */
-static void cachefiles_object_remove(struct cachefiles_object *object, struct file *file)
-{
-	if (cachefiles_namei_unlink(object, file))
-		cachefiles_xattr_remove_object(object, file);
-}
-
 /*
  * The cookie lets go of its object.  No access is held, so no I/O that came
  * through the netfs is left.
@@ -421,24 +448,17 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
-	struct cachefiles_cache *cache = cachefiles_object_cache(object);
-	struct file *file;
 
 	if (object->od)
 		return false;
-
-	file = cachefiles_object_take_file(object);
-	if (file) {
-		cachefiles_object_remove(object, file);
-		cachefiles_namei_release(cache, file, false);
-	}
-	file = cachefiles_object_create(object);
-	if (IS_ERR(file)) {
+	if (cachefiles_object_renew(object)) {
 		cachefiles_object_missed(object->volume);
 		return false;
 	}
-	cachefiles_object_publish_file(object, file);
 	fscache_resume_after_invalidation(cookie);
+	/* For any that comes from now on, FS-Cache asks. */
+	if (cachefiles_object_outdated(object) && cachefiles_object_renew(object))
+		cachefiles_object_missed(object->volume);
 	return true;
 }
 

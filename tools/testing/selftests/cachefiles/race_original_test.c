@@ -4,6 +4,9 @@
  * somebody who reads them are not taken for content.
  */
 #include "harness.h"
+
+#include <sched.h>
+
 #include "lib/delay.h"
 #include "lib/task.h"
 
@@ -213,6 +216,23 @@ TEST_F(original, invalidated_during_withdrawal)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/* What is stored now is there afterwards, and when the file is looked for again. */
+static void keeps(struct __test_metadata *_metadata, int nf, int vol, int c,
+		  const unsigned char what[8])
+{
+	long long end = cf_now() + cf_ms(LONG);
+
+	/* The worker may not be through. */
+	while (cf_nf_fill(nf, c, 2, FILE_SIZE) && cf_now() < end)
+		sched_yield();
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	c = cf_nf_file(nf, vol, "file", what, 8, FILE_SIZE, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
 /* What was read from the server before that is not found by whoever asks after it. */
 TEST_F(original, write_begun_before_invalidation)
 {
@@ -237,17 +257,33 @@ TEST_F(original, write_begun_before_invalidation)
 
 	cf_pattern(1, 0, buf, sizeof(buf));
 	cf_nf_write(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_PREPARE | CF_IO_ISSUE, &w);
+	EXPECT_GE(0, w.result);
 	ASSERT_EQ(0, cf_nf_end(nf, op));
 	cf_nf_note_release(nf, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
-	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	keeps(_metadata, nf, self->vol, c, newer);
+}
 
-	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), FILE_SIZE, false);
+/* One invalidation comes while another one is being done: what comes is cached all the same. */
+TEST_F(original, invalidated_twice)
+{
+	static const unsigned char newer[8] = "version2", newest[8] = "version3";
+	int nf = self->nf, c, trap;
+
+	if (cf_delay_init())
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
+	trap = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newest, sizeof(newest), FILE_SIZE, false));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	cf_nf_note_release(nf, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
-	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, FILE_SIZE));
-	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
-	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	keeps(_metadata, nf, self->vol, c, newest);
 }
 
 /* And while the cookie is looked up, when the old file has been found to be good. */
