@@ -19,23 +19,15 @@ set -euo pipefail
 
 series=6.12
 
-# configure DIR SOURCE FRAGMENT...: tinyconfig and fragments in the build directory DIR. A
-# wish that contradicts another is dropped by kconfig without a word, so look. The fragments
-# are written for 6.12: another kernel may lack what they name.
+# configure DIR SOURCE FRAGMENT...: kconfig, and a look at what came of it. The fragments are
+# written for 6.12: another kernel may lack what they name.
 configure() {
-	local dir=$1 source=$2 wish name lost=() unknown=()
+	local dir=$1 source=$2 wish name wishes lost unknown=()
 
 	shift 2
-	make -s -C "$dir" tinyconfig >/dev/null
-	cat "$@" >>"$dir/.config"
-	make -s -C "$dir" olddefconfig >/dev/null 2>&1
-	for wish in $(cat "$@" | grep -o '^CONFIG_[^ ]*' | tac | sort -t= -k1,1 -u -s); do
-		name=${wish%%=*}
-		case $wish in
-		*=n) ! grep -q "^$name=" "$dir/.config" || lost+=("$wish") ;;
-		*) grep -qxF "$wish" "$dir/.config" || lost+=("$wish") ;;
-		esac
-	done
+	kconfig "$dir" "$@" || return
+	mapfile -t wishes < <(cat "$@" | grep -o '^CONFIG_[^ ]*' | tac | sort -t= -k1,1 -u -s)
+	mapfile -t lost < <(unfulfilled "$dir" "${wishes[@]}")
 	[ ${#lost[@]} -eq 0 ] || [ "$series" = 6.12 ] || {
 		wish=$(grep -rhoE --include='Kconfig*' '^\s*(menu)?config [A-Z0-9_]+$' "$source" |
 			awk '{ print "CONFIG_" $2 }')
@@ -50,26 +42,6 @@ configure() {
 	[ -z "${lost[*]}" ]
 }
 
-# run_make LOG ARGUMENT...: progress is the number of objects
-run_make() {
-	local log=$1 pid next=20
-
-	shift
-	make -j "$jobs" "$@" >"$log" 2>&1 &
-	pid=$!
-	while kill -0 "$pid" 2>/dev/null; do
-		sleep 1
-		if [ "$SECONDS" -ge $next ]; then
-			next=$((SECONDS + 20))
-			say "$(wc -l <"$log") steps"
-		fi
-	done
-	wait "$pid" || {
-		tail -30 "$log" >&2
-		die "make failed, see $log"
-	}
-}
-
 prepare() {
 	[ -e "$1/Kbuild" ] || die "$1: not a kernel tree"
 	configure "$1" "$1" "$top/scripts/config/base.config" || :
@@ -80,7 +52,7 @@ prepare() {
 # build NAME [SOURCE]
 build() {
 	local name=$1 flavour=${1%%-*} fragments=("$top/scripts/config/base.config")
-	local source=${2:-$cache/linux-$series} version key dir release options=()
+	local source=${2:-$cache/linux-$series} version key dir options=()
 
 	[ "$flavour" = base ] || [ "$flavour" = tree ] || fragments+=("$top/scripts/config/$flavour.config")
 	[ ! -e "$top/scripts/config/base-$series.config" ] ||
@@ -99,14 +71,14 @@ build() {
 			<(echo "CONFIG_LOCALVERSION=\"-$flavour\"") ||
 			die "fragments in scripts/config need mending"
 		say "building in $dir"
-		run_make "$dir/build.log" -C "$dir/build" ${options[@]+"${options[@]}"} bzImage modules
-		make -s -C "$dir/build" modules_install INSTALL_MOD_PATH="$dir" >>"$dir/build.log" 2>&1
-		release=$(cat "$dir/build/include/config/kernel.release")
+		run_make "$dir/build.log" -C "$dir/build" ${options[@]+"${options[@]}"} bzImage \
+			modules || {
+			tail -30 "$dir/build.log" >&2
+			die "make failed, see $dir/build.log"
+		}
 		strip -o "$dir/vmlinux" "$dir/build/vmlinux"
-		mkdir -p "$dir/boot.new"
-		cp "$dir/build/arch/x86/boot/bzImage" "$dir/boot.new/vmlinuz-$release"
-		rm -rf "${dir:?}/boot"
-		mv "$dir/boot.new" "$dir/boot"
+		install_kernel "$dir/build" "$dir" "$dir/build.log" ||
+			die "modules_install failed, see $dir/build.log"
 	fi
 	ln -sfn "${dir##*/}" "$cache/kernels/$name"
 	say "the $name kernel is in $dir"

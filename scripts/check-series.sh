@@ -51,7 +51,7 @@ alone() {
 prepare() {
 	local new
 
-	"$top/scripts/setup.sh" build check debug series "source-$series"
+	"$top/scripts/setup.sh" build vm check series "source-$series"
 	place
 	alone -n || {
 		say "waiting for another one that is at work on the copy"
@@ -76,28 +76,22 @@ prepare() {
 }
 
 # configure OPTION...: the small kernel with these on top. What a patch does not know yet
-# is dropped; kconfig also drops, without a word, what cannot be.
+# is dropped.
 configure() {
-	local option known
+	local fragments=("$top/scripts/config/base.config") known wish wishes
 
-	{
-		[ ! -e "$top/scripts/config/base-$series.config" ] ||
-			cat "$top/scripts/config/base-$series.config"
+	[ ! -e "$top/scripts/config/base-$series.config" ] ||
+		fragments+=("$top/scripts/config/base-$series.config")
+	kconfig "$objects" "${fragments[@]}" <(
 		echo 'CONFIG_LOCALVERSION="-series"'
-		for option in CACHEFILES_DEBUG=y CACHEFILES_ERROR_INJECTION=y "$@"; do
-			echo "CONFIG_$option"
-		done
-	} | cat "$top/scripts/config/base.config" - >"$logs/fragment"
-	make -s -C "$objects" tinyconfig >/dev/null
-	cat "$logs/fragment" >>"$objects/.config"
-	make -s -C "$objects" olddefconfig >"$logs/olddefconfig" 2>&1 || cat "$logs/olddefconfig"
-	known=$(find "$tree/fs" "$tree/net" -name Kconfig -exec sed -n 's/^config //p' {} +)
-	for option in "$@"; do
-		grep -qxF "${option%=*}" <<<"$known" || continue
-		case $option in
-		*=n) ! grep -q "^CONFIG_${option%n}" "$objects/.config" ;;
-		*) grep -qxF "CONFIG_$option" "$objects/.config" ;;
-		esac || echo "the configuration does not get $option"
+		printf 'CONFIG_%s\n' CACHEFILES_DEBUG=y CACHEFILES_ERROR_INJECTION=y "$@"
+	) 2>&1
+	mapfile -t wishes < <(unfulfilled "$objects" "${@/#/CONFIG_}")
+	[ ${#wishes[@]} -eq 0 ] ||
+		known=$(find "$tree/fs" "$tree/net" -name Kconfig -exec sed -n 's/^config //p' {} +)
+	for wish in ${wishes[@]+"${wishes[@]#CONFIG_}"}; do
+		! grep -qxF "${wish%=*}" <<<"$known" ||
+			echo "the configuration does not get $wish"
 	done
 }
 
@@ -108,24 +102,16 @@ original=(CACHEFILES=m CACHEFILES_ONDEMAND=n ONDEMANDFS=m)
 
 # compile NAME OPTION...: what there is of ours after this patch, and all that make says
 compile() {
-	local log=$logs/make-$1.log dir dirs=() status=0
+	local log=$logs/make-$1.log name dirs=() status=0
 
 	configure "${@:2}"
-	for dir in fs/cachefiles fs/ondemandfs; do
-		[ ! -d "$tree/$dir" ] || ! reached "$dir" || dirs+=("$dir/")
+	for name in cachefiles ondemandfs; do
+		! grep -q "^CONFIG_${name^^}=" "$objects/.config" || dirs+=("fs/$name/")
 	done
 	# Without them, that everything else can still be configured and begun with.
 	make -s -j "$jobs" -C "$objects" W=1 "${dirs[@]:-prepare}" >"$log" 2>&1 || status=$?
 	cat "$log"
 	return $status
-}
-
-# reached DIR: does this configuration build it?
-reached() {
-	case $1 in
-	fs/cachefiles) grep -q '^CONFIG_CACHEFILES=' "$objects/.config" ;;
-	*) grep -q '^CONFIG_ONDEMANDFS=' "$objects/.config" ;;
-	esac
 }
 
 # --- the series as a whole ---
@@ -191,15 +177,17 @@ check_original() {
 	compile "original-$1" "${original[@]}"
 }
 
-# check_patch NUMBER KIND...: what changes no code, but for the last one, is not compiled
-check_patch() {
-	local kind kinds=("${@:2}")
+numbers() {
+	find "$patches" -name '*.patch' -printf '%f\n' | sed 's/-.*//' | grep -v 0000 | sort
+}
 
-	check "$1 applies" check_apply "$1"
-	check "$1 checkpatch --strict" check_checkpatch "$1"
+# check_builds NUMBER KIND...: what changes no code, but for the last one, is not compiled
+check_builds() {
+	local kind
+
 	[ "$1" = "$(numbers | tail -1)" ] ||
-		! git -C "$tree" diff --quiet HEAD^ -- fs include || kinds=()
-	for kind in ${kinds[@]+"${kinds[@]}"}; do
+		! git -C "$tree" diff --quiet HEAD^ -- fs include || return 0
+	for kind in "${@:2}"; do
 		check "$1 builds with W=1, $kind" "check_$kind" "$1"
 	done
 }
@@ -265,7 +253,7 @@ check_coccinelle() {
 	done
 }
 
-# As "make htmldocs" does it, of the pages beside ours, before and after.
+# Of the pages beside ours, before and after.
 documents() {
 	local dir=$logs/docs-$1
 
@@ -274,16 +262,7 @@ documents() {
 	cp -r "$tree/Documentation/filesystems/caching" "$dir/src/filesystems/"
 	printf 'Documents\n=========\n\n.. toctree::\n\n   filesystems/caching/index\n' \
 		>"$dir/src/index.rst"
-	cat >"$dir/conf.py" <<-END
-		import sys
-		sys.path.insert(0, "$cache/source/Documentation/sphinx")
-		extensions = ["kerneldoc", "rstFlatTable", "kernel_include", "kfigure", "automarkup"]
-		kerneldoc_bin = "$cache/source/scripts/kernel-doc"
-		kerneldoc_srctree = "$tree"
-		highlight_language = "none"
-	END
-	srctree=$tree sphinx-build -q -n -c "$dir" -b html "$dir/src" "$dir/html" 2>&1 |
-		grep -v "dot(1) not found" | sed -E "s,^$dir/src/,,; s/:[0-9]+: /: /" | sort -u || :
+	sphinx "$dir" "$tree" | sed -E "s,^$dir/src/,,; s/:[0-9]+: /: /" | sort -u
 }
 
 check_docs() {
@@ -298,29 +277,18 @@ check_docs() {
 
 # build_kernel NAME OPTION...: into $objects/../kernel-NAME, as vm.sh wants it
 build_kernel() {
-	local name=$1 log=$logs/make-kernel-$1.log pid next=0
+	local log=$logs/make-kernel-$1.log
 
-	kernel=${tree/tree-/kernel-}-$name
-	shift
-	configure "$@"
-	make -j "$jobs" -C "$objects" bzImage modules >"$log" 2>&1 &
-	pid=$!
-	while kill -0 "$pid" 2>/dev/null; do
-		sleep 1
-		next=$((next + 1))
-		[ $((next % 30)) -ne 0 ] || say "building the kernel: $(wc -l <"$log") steps" 2>&3
-	done
-	wait "$pid" || {
+	kernel=${tree/tree-/kernel-}-$1
+	configure "${@:2}"
+	run_make "$log" -C "$objects" bzImage modules 2>&3 || {
 		tail -20 "$log"
 		return 1
 	}
 	# Of modpost, too; what other code is warned of is not ours.
 	grep -iE '(warning|error):.*(cachefiles|ondemandfs)' "$log" || :
 	rm -rf "$kernel"
-	mkdir -p "$kernel/boot"
-	make -s -C "$objects" modules_install INSTALL_MOD_PATH="$kernel" >>"$log" 2>&1
-	cp "$objects/arch/x86/boot/bzImage" \
-		"$kernel/boot/vmlinuz-$(cat "$objects/include/config/kernel.release")"
+	install_kernel "$objects" "$kernel" "$log"
 }
 
 # The programs from the tree itself, their test modules for its kernel
@@ -381,17 +349,15 @@ check_kernel_built_in() {
 	build_kernel built-in "${built_in[@]}"
 }
 
-numbers() {
-	find "$patches" -name '*.patch' -printf '%f\n' | sed 's/-.*//' | grep -v 0000 | sort
-}
-
 case $#:${1:-all} in
 0:all)
 	prepare
 	mkdir -p "$logs"
 	check "the series can be written" check_generate
 	for number in $(numbers); do
-		check_patch "$number" modular built_in original
+		check "$number applies" check_apply "$number"
+		check "$number checkpatch --strict" check_checkpatch "$number"
+		check_builds "$number" modular built_in original
 	done
 	;;
 1:short)
@@ -406,16 +372,14 @@ case $#:${1:-all} in
 	mkdir -p "$logs"
 	check "the series can be written" check_generate
 	for number in $(numbers); do
+		check "$number applies" check_apply "$number"
 		case $number in
-		0001 | 0003 | 0004 | 0006) check_patch "$number" modular ;;
-		0008)
-			# Its checkpatch takes a minute; check.sh looks at what is in it.
-			check "$number applies" check_apply "$number"
-			for kind in modular original built_in; do
-				check "$number builds with W=1, $kind" "check_$kind" "$number"
-			done
+		0001 | 0003 | 0004 | 0006)
+			check "$number checkpatch --strict" check_checkpatch "$number"
+			check_builds "$number" modular
 			;;
-		*) check "$number applies" check_apply "$number" ;;
+		# Its checkpatch takes a minute; check.sh looks at what is in it.
+		0008) check_builds "$number" modular original built_in ;;
 		esac
 	done
 	;;

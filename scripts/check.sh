@@ -108,7 +108,6 @@ check_kernel_doc() {
 		grep -v ': no structured comments found' || :
 }
 
-# As "make htmldocs" in a kernel tree does it, with its extensions.
 check_docs() {
 	local dir=$logs/docs
 
@@ -116,16 +115,7 @@ check_docs() {
 	mkdir -p "$dir"
 	cp -r Documentation "$dir/src"
 	printf 'Documents\n=========\n\n.. toctree::\n   :glob:\n\n   **\n' >"$dir/src/index.rst"
-	cat >"$dir/conf.py" <<-END
-		import sys
-		sys.path.insert(0, "$tools/Documentation/sphinx")
-		extensions = ["kerneldoc", "rstFlatTable", "kernel_include", "kfigure", "automarkup"]
-		kerneldoc_bin = "$tools/scripts/kernel-doc"
-		kerneldoc_srctree = "$top"
-		highlight_language = "none"
-	END
-	srctree=$top sphinx-build -q -n -c "$dir" -b html "$dir/src" "$dir/html" 2>&1 |
-		grep -v "dot(1) not found" || :
+	sphinx "$dir" "$top"
 }
 
 check_shell() {
@@ -393,7 +383,6 @@ matrix() {
 		[ -e "$kselftests/$program.c" ] || [ -x "$kselftests/$program" ] ||
 			die "TESTS: there is no $program in $kselftests"
 	done
-	: >"$logs/results"
 	for kernel in "${list[@]}"; do
 		number=$((number + 1))
 		say "$kernel, $number of ${#list[@]}"
@@ -441,6 +430,7 @@ all | static | vm | debug | kcsan | coverage | matrix) ;;
 esac
 scripts/setup.sh build vm check
 mkdir -p "$logs"
+: >"$logs/results"
 case ${1:-all} in
 all)
 	static_checks

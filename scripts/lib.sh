@@ -60,6 +60,63 @@ kernel_release() {
 	echo "${images[0]##*/vmlinuz-}"
 }
 
+# --- for scripts that build kernels ---
+
+# kconfig DIR FRAGMENT...: tinyconfig and fragments in the build directory DIR
+kconfig() {
+	local dir=$1
+
+	make -s -C "$dir" tinyconfig >/dev/null || return
+	cat "${@:2}" >>"$dir/.config"
+	make -s -C "$dir" olddefconfig >"$dir/olddefconfig.log" 2>&1 || {
+		cat "$dir/olddefconfig.log" >&2
+		return 1
+	}
+}
+
+# unfulfilled DIR CONFIG_NAME=VALUE...: those that are not so there. A wish that cannot be,
+# or contradicts another, is dropped by kconfig without a word.
+unfulfilled() {
+	local config=$1/.config wish
+
+	for wish in "${@:2}"; do
+		case $wish in
+		*=n) ! grep -q "^${wish%n}" "$config" || echo "$wish" ;;
+		*) grep -qxF "$wish" "$config" || echo "$wish" ;;
+		esac
+	done
+}
+
+# run_make LOG ARGUMENT...: progress is the number of objects
+run_make() {
+	local log=$1 pid next=$((SECONDS + 20))
+
+	shift
+	make -j "$jobs" "$@" >"$log" 2>&1 &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 1
+		if [ "$SECONDS" -ge $next ]; then
+			next=$((SECONDS + 20))
+			say "$(wc -l <"$log") steps"
+		fi
+	done
+	wait "$pid"
+}
+
+# install_kernel BUILD DIR LOG: what kernel_dir wants but for vmlinux and build; boot comes
+# last, so that who finds it finds all
+install_kernel() {
+	local release
+
+	make -s -C "$1" modules_install INSTALL_MOD_PATH="$2" >>"$3" 2>&1 || return
+	release=$(cat "$1/include/config/kernel.release")
+	mkdir -p "$2/boot.new"
+	cp "$1/arch/x86/boot/bzImage" "$2/boot.new/vmlinuz-$release"
+	rm -rf "${2:?}/boot"
+	mv "$2/boot.new" "$2/boot"
+}
+
 # --- for scripts that run something in a virtual machine ---
 
 # runner_options ARGUMENT...: sets timeout and out, or says what the script is about
@@ -153,6 +210,23 @@ coccinelle() {
 			echo "spatch failed: $script: $(tail -1 "$found/${script##*/}.err")"' \
 		sh {} "$found" --macro-file "$top/scripts/coccinelle.h" "${@:3}"
 	cat "$found"/*.out
+}
+
+# sphinx DIR TREE: what it has to say of the pages in DIR/src. As "make htmldocs" in a kernel
+# tree does it, with its extensions; what the pages refer to is in TREE.
+sphinx() {
+	local tools=$cache/source
+
+	cat >"$1/conf.py" <<-END
+		import sys
+		sys.path.insert(0, "$tools/Documentation/sphinx")
+		extensions = ["kerneldoc", "rstFlatTable", "kernel_include", "kfigure", "automarkup"]
+		kerneldoc_bin = "$tools/scripts/kernel-doc"
+		kerneldoc_srctree = "$2"
+		highlight_language = "none"
+	END
+	srctree=$2 sphinx-build -q -n -c "$1" -b html "$1/src" "$1/html" 2>&1 |
+		grep -v "dot(1) not found" || :
 }
 
 # checked: what came of it all; status 0 if nothing failed

@@ -25,7 +25,7 @@ declare -A packages=(
 	[debug]="flex bison libelf-dev libssl-dev bc cpio rsync"
 	[6.1]="gcc gcc-12 libc6-dev make kmod xz-utils"
 	[coverage]="gcc lcov python3"
-	[series]="git perl python3-ply python3-git flex bison libelf-dev libssl-dev bc"
+	[series]="git perl python3-ply python3-git flex bison libelf-dev libssl-dev bc rsync"
 )
 
 updated=
