@@ -103,23 +103,21 @@ static int hint(struct cf_mounted *m)
  * back count as data? Some btrfs is wrong about that as long as the former is on its way
  * into its trees, so ask often.
  */
-static int takes_holes_for_data(const char *where)
+static bool takes_holes_for_data(const char *where)
 {
 	static char block[4096] __attribute__((aligned(4096)));
-	bool wrong = false;
-	int fd, direct;
+	bool written = true, wrong = false;
 
-	for (int i = 0; i < 64 && !wrong; i++) {
+	for (int i = 0; i < 64 && written && !wrong; i++) {
+		int fd = open(where, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), direct;
 		char path[64];
 
-		fd = open(where, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-		if (ftruncate(fd, 1 << 20) || pwrite(direct, block, 4096, 4096) != 4096 ||
-		    pwrite(fd, block, 4096, 3 * 4096) != 4096)
-			i = 64;
-		else
-			wrong = lseek(fd, 4096, SEEK_HOLE) != 2 * 4096;
+		written = !ftruncate(fd, 1 << 20) &&
+			  pwrite(direct, block, 4096, 4096) == 4096 &&
+			  pwrite(fd, block, 4096, 3 * 4096) == 4096;
+		wrong = written && lseek(fd, 4096, SEEK_HOLE) != 2 * 4096;
 		close(direct);
 		close(fd);
 	}
