@@ -492,13 +492,15 @@ static int child_start(struct cf_reader *r, int out[2], int keep)
 	return r->pidfd < 0 ? r->pidfd : 1;
 }
 
+static bool tell_result(int fd, struct cf_result *res, long long since)
+{
+	res->ms = cf_now() - since;
+	return write(fd, res, sizeof(*res)) == sizeof(*res);
+}
+
 static void child_report(int fd, struct cf_result *res, long long since)
 {
-	ssize_t n;
-
-	res->ms = cf_now() - since;
-	n = write(fd, res, sizeof(*res));
-	_exit(n == sizeof(*res) ? 0 : 1);
+	_exit(tell_result(fd, res, since) ? 0 : 1);
 }
 
 int cf_child(struct cf_reader *r, int (*fn)(void *arg), void *arg)
@@ -611,6 +613,8 @@ int cf_reader_start(struct cf_reader *r, const char *dir, const char *name,
 	start = cf_now();
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	read_job(path, job, &res);
+	if (job->stays && tell_result(out[1], &res, start))
+		pause();
 	child_report(out[1], &res, start);
 	return 0;
 }

@@ -74,6 +74,7 @@ struct cf_job {
 	bool		use_mmap;
 	bool		direct;
 	bool		again;		/* drop the file's pages and read once more */
+	bool		stays;		/* with its result, until it is killed */
 	unsigned int	chunk;		/* bytes of one read(2), 128 KiB if 0 */
 };
 
