@@ -78,7 +78,7 @@ build() {
 		}
 		strip -o "$dir/vmlinux" "$dir/build/vmlinux"
 		install_kernel "$dir/build" "$dir" "$dir/build.log" ||
-			die "modules_install failed, see $dir/build.log"
+			die "the kernel can't be installed in $dir, see $dir/build.log"
 	fi
 	ln -sfn "${dir##*/}" "$cache/kernels/$name"
 	say "the $name kernel is in $dir"

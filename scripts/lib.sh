@@ -64,12 +64,12 @@ kernel_release() {
 
 # kconfig DIR FRAGMENT...: tinyconfig and fragments in the build directory DIR
 kconfig() {
-	local dir=$1
+	local dir=$1 output
 
 	make -s -C "$dir" tinyconfig >/dev/null || return
-	cat "${@:2}" >>"$dir/.config"
-	make -s -C "$dir" olddefconfig >"$dir/olddefconfig.log" 2>&1 || {
-		cat "$dir/olddefconfig.log" >&2
+	cat "${@:2}" >>"$dir/.config" || return
+	output=$(make -s -C "$dir" olddefconfig 2>&1) || {
+		echo "$output" >&2
 		return 1
 	}
 }
@@ -109,12 +109,12 @@ run_make() {
 install_kernel() {
 	local release
 
-	make -s -C "$1" modules_install INSTALL_MOD_PATH="$2" >>"$3" 2>&1 || return
-	release=$(cat "$1/include/config/kernel.release")
-	mkdir -p "$2/boot.new"
-	cp "$1/arch/x86/boot/bzImage" "$2/boot.new/vmlinuz-$release"
-	rm -rf "${2:?}/boot"
-	mv "$2/boot.new" "$2/boot"
+	make -s -C "$1" modules_install INSTALL_MOD_PATH="$2" >>"$3" 2>&1 &&
+		release=$(cat "$1/include/config/kernel.release") &&
+		mkdir -p "$2/boot.new" &&
+		cp "$1/arch/x86/boot/bzImage" "$2/boot.new/vmlinuz-$release" &&
+		rm -rf "${2:?}/boot" &&
+		mv "$2/boot.new" "$2/boot"
 }
 
 # --- for scripts that run something in a virtual machine ---
