@@ -492,15 +492,15 @@ static int child_start(struct cf_reader *r, int out[2], int keep)
 	return r->pidfd < 0 ? r->pidfd : 1;
 }
 
-static bool tell_result(int fd, struct cf_result *res, long long since)
+static void child_report(int fd, struct cf_result *res, long long since, bool stays)
 {
-	res->ms = cf_now() - since;
-	return write(fd, res, sizeof(*res)) == sizeof(*res);
-}
+	ssize_t n;
 
-static void child_report(int fd, struct cf_result *res, long long since)
-{
-	_exit(tell_result(fd, res, since) ? 0 : 1);
+	res->ms = cf_now() - since;
+	n = write(fd, res, sizeof(*res));
+	if (stays)
+		pause();
+	_exit(n == sizeof(*res) ? 0 : 1);
 }
 
 int cf_child(struct cf_reader *r, int (*fn)(void *arg), void *arg)
@@ -519,7 +519,7 @@ int cf_child_with(struct cf_reader *r, int fd, int (*fn)(void *arg), void *arg)
 		return ret < 0 ? ret : 0;
 	start = cf_now();
 	res.err = fn(arg);
-	child_report(out[1], &res, start);
+	child_report(out[1], &res, start, false);
 	return 0;
 }
 
@@ -613,9 +613,7 @@ int cf_reader_start(struct cf_reader *r, const char *dir, const char *name,
 	start = cf_now();
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	read_job(path, job, &res);
-	if (job->stays && tell_result(out[1], &res, start))
-		pause();
-	child_report(out[1], &res, start);
+	child_report(out[1], &res, start, job->stays);
 	return 0;
 }
 
