@@ -4,32 +4,14 @@
  * whatever becomes of the daemon.
  */
 #include "harness.h"
+#include "lib/erofs.h"
 #include "lib/trace.h"
 
-#include <dirent.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #define READERS	3
 #define FILES	24
 #define ROUNDS	12
-
-/* Is the option that EROFS over FS-Cache is asked for with known, and more than known? */
-static bool have_fsid(void)
-{
-	char text[512] = "";
-	int fd, ret;
-
-	fd = syscall(SYS_fsopen, "erofs", 1 /* FSOPEN_CLOEXEC */);
-	if (fd < 0)
-		return false;
-	ret = syscall(SYS_fsconfig, fd, 1 /* FSCONFIG_SET_STRING */, "fsid", "probe", 0);
-	/* Without the feature it is taken, with a message. */
-	if (read(fd, text, sizeof(text) - 1) < 0)
-		text[0] = '\0';
-	close(fd);
-	return !ret && !strstr(text, "not supported");
-}
 
 FIXTURE(erofs) {
 	struct cf_env e;
@@ -66,7 +48,7 @@ static int set_up(struct cf_env *e, struct cf_server *s, char tree[160], unsigne
 
 	if (world)
 		return 1;
-	if (!cf_have_fs("erofs") || !have_fsid()) {
+	if (!cf_have_fs("erofs") || !cf_have_erofs_on_fscache()) {
 		snprintf(cf_why, sizeof(cf_why),
 			 "EROFS does not read through FS-Cache (CONFIG_EROFS_FS_ONDEMAND)");
 		return 1;
@@ -205,35 +187,41 @@ static int serve_file(struct cf_server *s, const char *key, const char *path)
 
 FIXTURE_VARIANT(erofs) {
 	const char	*one, *two;
-	bool		blob;
+	unsigned int	devices;
+	bool		tags;		/* say what their names are */
 };
 
 FIXTURE_VARIANT_ADD(erofs, plain) {};
 FIXTURE_VARIANT_ADD(erofs, compressed) { .one = "-zlz4hc" };
 FIXTURE_VARIANT_ADD(erofs, legacy) { .one = "-zlz4hc", .two = "-Elegacy-compress" };
 FIXTURE_VARIANT_ADD(erofs, chunked) { .one = "--chunksize=4096" };
-FIXTURE_VARIANT_ADD(erofs, blob) { .one = "--chunksize=16384", .blob = true };
+FIXTURE_VARIANT_ADD(erofs, blob) { .one = "--chunksize=16384", .devices = 1 };
+FIXTURE_VARIANT_ADD(erofs, devices) { .devices = 3 };
+FIXTURE_VARIANT_ADD(erofs, tags) { .devices = 3, .tags = true };
 
 /*
- * Make the image of a variant, and serve it as @key, its blob as "blob": 0; 1 with the
- * reason to skip in cf_why; or a negative errno.
+ * Make an image, and serve it as @key, its @devices as "blob0" and on: 0; 1 with the
+ * reason to skip in cf_why; or a negative errno.  mkfs.erofs makes one device at most.
  */
 static int prepare(struct cf_env *e, struct cf_server *s, const char *tree, const char *key,
-		   const char *one, const char *two, bool blob)
+		   const char *one, const char *two, unsigned int devices)
 {
-	char image[160], device[160], option[180];
+	char image[160], device[180], option[200], name[16];
 	int ret;
 
 	snprintf(image, sizeof(image), "%s-%s", e->mnt, key);
-	snprintf(device, sizeof(device), "%s-blob", e->mnt);
+	snprintf(device, sizeof(device), "%s.0", image);
 	snprintf(option, sizeof(option), "--blobdev=%s", device);
-	if (blob) {
+	if (devices > 1) {
+		ret = cf_erofs_make(tree, image, devices, "blob%u");
+	} else {
+		/* mkfs.erofs wants the device to be there. */
 		int fd = open(device, O_CREAT | O_CLOEXEC, 0600);
 
 		if (fd >= 0)
 			close(fd);
+		ret = make_image(image, tree, one, devices ? option : two);
 	}
-	ret = make_image(image, tree, one, blob ? option : two);
 	if (ret == 127) {
 		snprintf(cf_why, sizeof(cf_why), "no mkfs.erofs (erofs-utils)");
 		return 1;
@@ -241,22 +229,37 @@ static int prepare(struct cf_env *e, struct cf_server *s, const char *tree, cons
 	if (ret)
 		return -EIO;
 	ret = serve_file(s, key, image);
-	return ret || !blob ? ret : serve_file(s, "blob", device);
+	for (unsigned int i = 0; i < devices && !ret; i++) {
+		snprintf(device, sizeof(device), "%s.%u", image, i);
+		snprintf(name, sizeof(name), "blob%u", i);
+		ret = serve_file(s, name, device);
+	}
+	return ret;
+}
+
+/* What to mount the image @key with. */
+static void mount_options(char opts[128], const char *key, unsigned int devices)
+{
+	int len = snprintf(opts, 128, "fsid=%s", key);
+
+	for (unsigned int i = 0; i < devices; i++)
+		len += snprintf(opts + len, 128 - len, ",device=blob%u", i);
 }
 
 /* What is fetched is right, and is fetched once. */
 TEST_F(erofs, every_byte)
 {
-	const char *opts = variant->blob ? "fsid=image,device=blob" : "fsid=image";
 	struct visit v = { self->e.mnt, self->tree, 0, self->bytes };
 	unsigned long reads;
+	char opts[128];
 	int ret;
 
 	ret = prepare(&self->e, &self->s, self->tree, "image", variant->one, variant->two,
-		      variant->blob);
+		      variant->devices);
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
+	mount_options(opts, "image", variant->tags ? 0 : variant->devices);
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 	ASSERT_EQ(0, erofs_mount(self->e.mnt, opts));
 	ret = compare_all(&v);
@@ -271,6 +274,7 @@ TEST_F(erofs, every_byte)
 	EXPECT_EQ(0, compare_all(&v));
 	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
 	EXPECT_EQ(reads, self->s.stats->reads);
+	EXPECT_EQ(2 * (1 + variant->devices), self->s.stats->opens);
 	EXPECT_EQ(0, self->s.stats->refused);
 	EXPECT_EQ(0, self->s.stats->odd);
 	TH_LOG("%lu READs, %lu bytes compared", reads, *self->bytes);
@@ -289,7 +293,7 @@ TEST_F_TIMEOUT(erofs, killed, 240)
 	};
 	struct cf_reader mounter, readers[READERS];
 	struct visit v[READERS];
-	char opts[64], key[16], image[160];
+	char opts[128], key[16], image[160];
 	struct mounting m = { self->e.mnt, opts };
 	unsigned int kills = 0, which = 0;
 	const struct step *p;
@@ -298,7 +302,7 @@ TEST_F_TIMEOUT(erofs, killed, 240)
 	int ret;
 
 	ret = prepare(&self->e, &self->s, self->tree, "image", variant->one, variant->two,
-		      variant->blob);
+		      variant->devices);
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
@@ -309,8 +313,7 @@ TEST_F_TIMEOUT(erofs, killed, 240)
 		/* Under a name that is new, everything is fetched again. */
 		snprintf(key, sizeof(key), "image%d", round);
 		ASSERT_EQ(0, serve_file(&self->s, key, image));
-		snprintf(opts, sizeof(opts), "fsid=%s%s", key,
-			 variant->blob ? ",device=blob" : "");
+		mount_options(opts, key, variant->tags ? 0 : variant->devices);
 		ASSERT_EQ(0, cf_child(&mounter, do_mount, &m));
 		while (left) {
 			/* It dies at a step of a message to come, or by the clock. */
@@ -391,8 +394,8 @@ FIXTURE_TEARDOWN(one)
 /* Two images share a blob in a domain: it is opened once, and fetched once. */
 TEST_F(one, domain)
 {
-	const char *first = "fsid=image,domain_id=domain,device=blob";
-	const char *second = "fsid=second,domain_id=domain,device=blob";
+	const char *first = "fsid=image,domain_id=domain,device=blob0";
+	const char *second = "fsid=second,domain_id=domain,device=blob0";
 	struct visit a = { self->e.mnt, self->tree, 0, self->bytes };
 	struct visit b = { self->other, self->tree, 5, self->bytes };
 	char image[160];
@@ -400,7 +403,7 @@ TEST_F(one, domain)
 	int ret;
 
 	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=16384", NULL,
-		      true);
+		      1);
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
@@ -435,8 +438,7 @@ TEST_F(one, refused)
 	struct visit v = { self->e.mnt, self->tree, 0, self->bytes };
 	int ret;
 
-	ret = prepare(&self->e, &self->s, self->tree, "image", NULL, NULL,
-		      false);
+	ret = prepare(&self->e, &self->s, self->tree, "image", NULL, NULL, 0);
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
@@ -500,15 +502,15 @@ TEST_F(one, one_read_for_two)
 	int trace, ret;
 
 	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=524288", NULL,
-		      true);
+		      1);
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
 	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
 	ASSERT_EQ(0, serve_file(&self->s, "second", image));
 	ASSERT_EQ(0, cf_server_thread(&self->s));
-	ASSERT_EQ(0, erofs_mount(self->e.mnt, "fsid=image,domain_id=d,device=blob"));
-	ASSERT_EQ(0, erofs_mount(self->other, "fsid=second,domain_id=d,device=blob"));
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, "fsid=image,domain_id=d,device=blob0"));
+	ASSERT_EQ(0, erofs_mount(self->other, "fsid=second,domain_id=d,device=blob0"));
 	trace = cf_trace_start();
 	if (trace < 0)
 		SKIP(return, "no tracepoints (CONFIG_FTRACE)");
