@@ -10,6 +10,7 @@
 # What the virtual machine has found goes to DIR.
 #
 #	KERNEL=NAME     stock (default), base, debug, or a kernel directory
+#	EROFS=y         read through EROFS over FS-Cache instead (default kernel: base)
 #	SEED=N          what is drawn (default: from the clock)
 #	KILLS=N         daemons to kill, at least (default 1000; debug 150)
 #	READERS=N       processes that read (default 16)
@@ -20,7 +21,8 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-kernel=${KERNEL:-stock}
+erofs=${EROFS:-}
+kernel=${KERNEL:-$([ -n "$erofs" ] && echo base || echo stock)}
 kills=1000
 files=20000
 scale=1
@@ -51,20 +53,31 @@ make -s -C "$top" -j "$jobs" KDIR="$kernel_path/build" BUILD="$build" DEBUG=y mo
 make -s -C "$top/tools/testing/selftests/cachefiles" O="$work" "$work/cf_torture" \
 	>"$work/make.log" 2>&1 || { cat "$work/make.log" >&2; die "the tool does not build"; }
 
-say "making the image"
+say "making ${erofs:+images of }the files"
 mkdir "$work/files"
-"$work/cf_torture" --make "$work/files" $image_files
-mkfs.erofs --quiet -T0 "$work/image" "$work/files" >"$work/mkfs.log" 2>&1 ||
-	{ cat "$work/mkfs.log" >&2; die "mkfs.erofs failed"; }
+if [ -n "$erofs" ]; then
+	"$work/cf_torture" --make-images "$work/files" "$files"
+	truncate -s $(($(du -sm "$work/files" | cut -f1) * 5 / 4 + 64))M "$work/vdb"
+	mkfs.ext4 -q -d "$work/files" "$work/vdb"
+	rm -r "$work/files"
+	run=(--disk "$work/vdb")
+	options=(--erofs /mnt/images)
+else
+	"$work/cf_torture" --make "$work/files" $image_files
+	mkfs.erofs --quiet -T0 "$work/image" "$work/files" >"$work/mkfs.log" 2>&1 ||
+		{ cat "$work/mkfs.log" >&2; die "mkfs.erofs failed"; }
+	run=(--add "$work/image:/job/image")
+	options=(--image /job/image --image-files "$image_files")
+fi
 truncate -s 32G "$work/vda"
 mkfs.ext4 -q -m 0 "$work/vda"
 
 status=0
 "$top/scripts/vm.sh" --kernel "$kernel_path" --build "$build" --timeout "$timeout" --out "$out" \
-	--add "$work/cf_torture:/job/cf_torture" --add "$work/image:/job/image" --disk "$work/vda" \
+	--add "$work/cf_torture:/job/cf_torture" --disk "$work/vda" "${run[@]}" \
 	--mem 3072 -- env CF_TIME_SCALE="$scale" torture-guest ${BRIEF:+--brief} --seed "$seed" \
 	--readers "$readers" --files "$files" --kills "$kills" --minutes "$minutes" \
-	--image /job/image --image-files $image_files || status=$?
+	"${options[@]}" || status=$?
 
 unload=$(cat "$out/unload" 2>/dev/null) || unload=
 echo "# milliseconds to unload the modules: ${unload:-?}"

@@ -109,7 +109,7 @@ static bool nobody_waits(void)
 		if (since && since < mark)
 			return false;
 	}
-	return true;
+	return !who.helper || who.helper_since >= mark;
 }
 
 /*
@@ -137,12 +137,69 @@ static void arm(const struct item *i, int skip)
 	atomic_store(&sh->plan.armed, 1);
 }
 
+static int leaving;
+
+static bool left(void)
+{
+	for (unsigned int i = 0; i < sh->opt.readers; i++) {
+		if (atomic_load(&sh->readers[i].mount) == leaving + 1)
+			return false;
+	}
+	return true;
+}
+
+/* Nobody is at work there, and nobody comes. */
+static bool leave(int mount)
+{
+	atomic_store(&sh->mount_on[mount], 0);
+	leaving = mount;
+	if (pump(cf_ms(REACHED), left))
+		return true;
+	for (unsigned int i = 0; i < sh->opt.readers; i++) {
+		if (atomic_load(&sh->readers[i].mount) == mount + 1)
+			tell_where(atomic_load(&sh->readers[i].pid));
+	}
+	fault("mount %d is not left", mount);
+	return false;
+}
+
+/* Have some mount go and come back, with the plan armed: CLOSE, OPEN, READ. */
+static void renew(const struct item *i)
+{
+	int mount = draw(VOLUMES);
+
+	/* It has happened in the meantime. */
+	if (!atomic_exchange(&sh->plan.armed, 0))
+		return;
+	note("renew %d", mount);
+	if (!settle() || !leave(mount))
+		return;
+	next_turn(mount);
+	arm(i, 0);
+	who.renewing = mount + 1;
+	if (!helper_start(H_RENEW, mount))
+		fault("a helper is still at work");
+}
+
 /*
- * Make the point come.  Files that nobody has opened are always at hand; an
- * inode has to go for a CLOSE, and a daemon for a reOPEN.
+ * Make the point come, in the @nth try.  Files that nobody has opened are always at
+ * hand, but an inode has to go for a CLOSE.  EROFS asks for its objects when it is
+ * mounted, and for all of them; what it reads comes to an end.
  */
+static void bring(const struct item *i, int nth)
+{
+	if (!sh->opt.erofs) {
+		if (i->kind == K_CLOSE && helper_start(H_DROP, 0))
+			who.drops++;
+	} else if (i->kind == K_CLOSE || i->kind == K_OPEN || nth % 2) {
+		renew(i);
+	}
+}
+
+/* Wait for the point to come; for a reOPEN, a daemon has to go. */
 static bool wait_struck(const struct item *i)
 {
+	int brief = i->kind == K_CLOSE && !sh->opt.erofs ? 150 : 600;
 	long long end = cf_now() + cf_ms(REACHED);
 	bool reached = false;
 
@@ -150,16 +207,15 @@ static bool wait_struck(const struct item *i)
 		end_current();
 	arm(i, i->kind == K_ANY ? (int)draw(12) : 0);
 	atomic_store(&sh->want_new, i->kind == K_OPEN);
-	while (cf_now() < end && !atomic_load(&sh->failed)) {
+	for (int nth = 0; cf_now() < end && !atomic_load(&sh->failed); nth++) {
 		if (!atomic_load(&sh->plan.armed)) {
 			reached = true;
 			break;
 		}
 		if (!serve_on() && atomic_load(&sh->plan.armed))
 			break;
-		if (i->kind == K_CLOSE && helper_start(H_DROP, 0))
-			who.drops++;
-		reached = pump(i->kind == K_CLOSE ? 150 : 600, current_struck);
+		bring(i, nth);
+		reached = pump(brief, current_struck);
 		if (reached)
 			break;
 		if (i->kind == K_REOPEN)
@@ -309,12 +365,14 @@ static bool mount_now(int mount)
 
 	if (!serve_on())
 		return false;
+	if (sh->opt.erofs)
+		next_turn(mount);
 	ret = helper_run(H_MOUNT, mount);
 	if (ret) {
 		fault("mount of %d: %s", mount, strerror(ret));
 		return false;
 	}
-	if (mount < VOLUMES) {
+	if (mount < VOLUMES && !sh->opt.erofs) {
 		for (unsigned int i = mount; i < sh->opt.files; i += VOLUMES)
 			atomic_store(&sh->opened[i], 0);
 	}
@@ -322,27 +380,12 @@ static bool mount_now(int mount)
 	return true;
 }
 
-static int leaving;
-
-static bool left(void)
-{
-	for (unsigned int i = 0; i < sh->opt.readers; i++) {
-		if (atomic_load(&sh->readers[i].mount) == leaving + 1)
-			return false;
-	}
-	return true;
-}
-
 /* A daemon need not be there to unmount; what is culled then has to be fetched again. */
 static void remount(int mount)
 {
 	note("unmount %d", mount);
-	if (!settle())
+	if (!settle() || !leave(mount))
 		return;
-	atomic_store(&sh->mount_on[mount], 0);
-	leaving = mount;
-	if (!pump(cf_ms(REACHED), left))
-		fault("mount %d is not left", mount);
 	if (!draw(2))
 		kill_daemon(current);
 	if (atomic_load(&sh->failed) || !umount_now(mount))
@@ -419,6 +462,11 @@ static void rebind(void)
 		if (ret)
 			fault("the image, after binding again: %s", strerror(ret));
 	}
+	/* EROFS asks for its objects when it is mounted, and not again. */
+	for (int i = 0; sh->opt.erofs && i < VOLUMES; i++) {
+		if (!leave(i) || !umount_now(i) || !mount_now(i))
+			return;
+	}
 	atomic_fetch_add(&sh->cache_gen, 1);
 }
 
@@ -452,7 +500,7 @@ bool surroundings_up(void)
 		if (mkdir(path, 0755) && errno != EEXIST)
 			fault("%s: %s", path, strerror(errno));
 	}
-	for (int i = 0; i < (sh->opt.image ? MOUNTS : VOLUMES); i++) {
+	for (int i = 0; i < mounts(); i++) {
 		if (!mount_now(i))
 			return false;
 	}
@@ -468,7 +516,7 @@ bool surroundings_down(void)
 		fault("there are readers that do not end");
 		return false;
 	}
-	for (int i = (sh->opt.image ? MOUNTS : VOLUMES) - 1; i >= 0; i--) {
+	for (int i = mounts() - 1; i >= 0; i--) {
 		if (!umount_now(i))
 			return false;
 		who.last_umounts += who.last_umount;
@@ -488,6 +536,8 @@ static void anything(void)
 	if (x < 2)
 		rebind();
 	else if (x < 5)
+		remount(draw(VOLUMES));
+	else if (x < 9 && sh->opt.erofs)
 		remount(draw(VOLUMES));
 	else if (x < 9)
 		force(draw(VOLUMES));
@@ -540,7 +590,7 @@ void campaign(void)
 	sweep(A_CLOSE, which);
 	if (!atomic_load(&sh->failed))
 		rebind();
-	if (!atomic_load(&sh->failed))
+	if (!atomic_load(&sh->failed) && !sh->opt.erofs)
 		force(0);
 	if (!atomic_load(&sh->failed))
 		remount(1);

@@ -11,9 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "torture/torture.h"
+#include "lib/cache.h"
+#include "lib/erofs.h"
 
 #define KB	1024ULL
 #define MB	(1024 * KB)
@@ -37,8 +40,8 @@ __u64 content_size(unsigned int file)
 {
 	__u64 x = mix(file + (1ULL << 40)), in = mix(x);
 
-	if (file == IMAGE_FILE)
-		return sh->image_size;
+	if (file >= FIRST_OBJECT)
+		return sh->object_size[file - FIRST_OBJECT];
 	if (file % 500 == 7)
 		return 4 * GB + in % (4 * GB);
 	switch (x % 20) {
@@ -60,10 +63,12 @@ __u64 content_size(unsigned int file)
 	}
 }
 
-/* In the image, which is made before and as a whole, nothing is large. */
+/* In an image, which is made before and as a whole, nothing is large. */
 __u64 image_file_size(unsigned int file)
 {
-	return content_size(file) % (512 * KB);
+	if (!sh->opt.erofs)
+		return content_size(file) % (512 * KB);
+	return content_size(file) % (file % 500 == 7 ? 4 * MB : 32 * KB);
 }
 
 void content_key(unsigned int file, char key[32])
@@ -77,15 +82,20 @@ void content_key(unsigned int file, char key[32])
 /* The file of a name, complete or without its last byte. */
 unsigned int content_file(const char *key)
 {
-	unsigned long n;
+	unsigned int mount, device, turn, n;
 	char *end;
 
+	if (sscanf(key, "i%u.%u.", &mount, &turn) == 2)
+		return mount < VOLUMES ? FIRST_OBJECT + mount * (1 + DEVICES) : NO_FILE;
+	if (sscanf(key, "d%u.%u.%u.", &mount, &device, &turn) == 3)
+		return mount < VOLUMES && device && device <= DEVICES ?
+		       FIRST_OBJECT + mount * (1 + DEVICES) + device : NO_FILE;
 	if (!strncmp(key, IMAGE_KEY, sizeof(IMAGE_KEY) - 2))
 		return IMAGE_FILE;
 	if (*key != 'f' || key[1] < '0' || key[1] > '9')
 		return NO_FILE;
 	n = strtoul(key + 1, &end, 10);
-	return *end == '.' && n < IMAGE_FILE ? n : NO_FILE;
+	return *end == '.' && n < FIRST_OBJECT ? n : NO_FILE;
 }
 
 /* Where the tables by file have it. */
@@ -93,29 +103,118 @@ unsigned int content_index(unsigned int file)
 {
 	unsigned int files = sh->opt.files;
 
+	if (file >= FIRST_OBJECT)
+		return files + FRESH + (file - FIRST_OBJECT);
 	return file < files ? file : files + (file - files) % FRESH;
+}
+
+static int make_file(const char *dir, unsigned int file)
+{
+	__u64 size = image_file_size(file);
+	char key[32], path[4096];
+	ssize_t done = 0;
+	int fd;
+
+	content_key(file, key);
+	snprintf(path, sizeof(path), "%s/%s", dir, key);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd >= 0)
+		done = cf_fill(fd, content_seed(file), 0, size, size);
+	/* cf_fill() fills the last block with zeros. */
+	if (fd < 0 || done < 0 || ftruncate(fd, size)) {
+		perror(path);
+		return 1;
+	}
+	close(fd);
+	return 0;
 }
 
 /* Write the files of the image to @dir. */
 int content_make(const char *dir, unsigned int files)
 {
-	for (unsigned int i = 0; i < files; i++) {
-		char key[32], path[4096];
-		__u64 size = image_file_size(i);
-		ssize_t done = 0;
-		int fd;
+	int ret = 0;
 
-		content_key(i, key);
-		snprintf(path, sizeof(path), "%s/%s", dir, key);
-		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	for (unsigned int i = 0; i < files && !ret; i++)
+		ret = make_file(dir, i);
+	return ret;
+}
+
+void object_key(int mount, unsigned int device, unsigned int turn, char key[32])
+{
+	if (device)
+		snprintf(key, 32, "d%d.%u.%u.x", mount, device, turn);
+	else
+		snprintf(key, 32, "i%d.%u.x", mount, turn);
+}
+
+void object_path(const char *dir, int mount, unsigned int device, char path[4096])
+{
+	if (device)
+		snprintf(path, 4096, "%s/%d.%u", dir, mount, device - 1);
+	else
+		snprintf(path, 4096, "%s/%d", dir, mount);
+}
+
+/* By mkfs.erofs one without a device and one with one, by ourselves one with more. */
+static int make_image(const char *dir, const char *tree, int mount)
+{
+	char path[4096], device[4096], option[4200];
+	const char *argv[] = { "mkfs.erofs", "--quiet", "-T0", path, tree, NULL, NULL, NULL };
+	int fd;
+
+	object_path(dir, mount, 0, path);
+	if (mount == 2)
+		return cf_erofs_make(tree, path, DEVICES, "d%u");
+	if (mount == 1) {
+		object_path(dir, mount, 1, device);
+		fd = open(device, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 		if (fd >= 0)
-			done = cf_fill(fd, content_seed(i), 0, size, size);
-		/* cf_fill() fills the last block with zeros. */
-		if (fd < 0 || done < 0 || ftruncate(fd, size)) {
-			perror(path);
-			return 1;
+			close(fd);
+		snprintf(option, sizeof(option), "--blobdev=%s", device);
+		argv[3] = "--chunksize=16384";
+		argv[4] = option;
+		argv[5] = path;
+		argv[6] = tree;
+	}
+	return cf_run(600000, argv);
+}
+
+/* Images of all volumes, in @dir. */
+int content_make_images(const char *dir, unsigned int files)
+{
+	const char *remove[] = { "rm", "-rf", NULL, NULL };
+	char tree[4096];
+	int ret = 0;
+
+	for (int mount = 0; mount < VOLUMES && !ret; mount++) {
+		snprintf(tree, sizeof(tree), "%s/tree", dir);
+		remove[2] = tree;
+		ret = mkdir(tree, 0755);
+		for (unsigned int i = mount; i < files && !ret; i += VOLUMES)
+			ret = make_file(tree, i);
+		if (!ret)
+			ret = make_image(dir, tree, mount);
+		cf_run(60000, remove);
+	}
+	if (ret)
+		fprintf(stderr, "making images in %s: %d\n", dir, ret);
+	return ret ? 1 : 0;
+}
+
+/* How large they are; a device that is not there has no size. */
+int content_find_images(const char *dir)
+{
+	for (int mount = 0; mount < VOLUMES; mount++) {
+		for (unsigned int device = 0; device <= DEVICES; device++) {
+			char path[4096];
+			struct stat st;
+
+			object_path(dir, mount, device, path);
+			if (!stat(path, &st))
+				sh->object_size[mount * (1 + DEVICES) + device] = st.st_size;
+			else if (!device)
+				return -errno;
 		}
-		close(fd);
 	}
 	return 0;
 }

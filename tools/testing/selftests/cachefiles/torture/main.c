@@ -2,13 +2,15 @@
 /*
  * cf_torture [OPTION]... CACHE_DIR MOUNT_DIR
  * cf_torture --make DIR FILES
+ * cf_torture --make-images DIR FILES
  *
  * Binds a cache in CACHE_DIR, reads through ondemandfs below MOUNT_DIR, and lets
  * daemons die at every point of the protocol, systematically and at random, while
  * readers compare every byte.  With --image, the EROFS image FILE of a directory that
- * --make has filled is served and mounted as well.
+ * --make has filled is served and mounted as well.  With --erofs, EROFS over FS-Cache
+ * takes the place of ondemandfs, with images that --make-images has made in DIR.
  *
- * Status 0 if nothing was off, 1 if something was.
+ * Status 0 if nothing was off, 1 if something was, 4 if the kernel does not have it.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -21,6 +23,7 @@
 #include <unistd.h>
 
 #include "torture/torture.h"
+#include "lib/erofs.h"
 
 struct torture *sh;
 
@@ -63,7 +66,9 @@ static const struct option options[] = {
 	{ "image-files", required_argument, NULL, 'I' },
 	{ "out",	required_argument, NULL, 'o' },
 	{ "brief",	no_argument,	   NULL, 'b' },
+	{ "erofs",	required_argument, NULL, 'e' },
 	{ "make",	no_argument,	   NULL, 'M' },
+	{ "make-images", no_argument,	   NULL, 'N' },
 	{ NULL }
 };
 
@@ -72,6 +77,7 @@ static __attribute__((noreturn)) void usage(void)
 	fprintf(stderr,
 		"usage: cf_torture [OPTION]... CACHE_DIR MOUNT_DIR\n"
 		"       cf_torture --make DIR FILES\n"
+		"       cf_torture --make-images DIR FILES\n"
 		"  --seed N          what is drawn\n"
 		"  --readers N       processes that read (16)\n"
 		"  --files N         files that are read (20000)\n"
@@ -81,12 +87,13 @@ static __attribute__((noreturn)) void usage(void)
 		"  --umount-ms N     the unmounts at the end take no longer (1000)\n"
 		"  --image FILE      serve this image, too, and mount it\n"
 		"  --image-files N   with so many files\n"
+		"  --erofs DIR       read through EROFS, and such images\n"
 		"  --brief           each point once\n"
 		"  --out FILE        what was counted, as NAME=VALUE\n");
 	exit(2);
 }
 
-static void parse(int argc, char **argv, struct options *o, bool *make)
+static void parse(int argc, char **argv, struct options *o, int *make)
 {
 	int c;
 
@@ -125,8 +132,12 @@ static void parse(int argc, char **argv, struct options *o, bool *make)
 		case 'b':
 			o->brief = true;
 			break;
+		case 'e':
+			o->erofs = optarg;
+			break;
 		case 'M':
-			*make = true;
+		case 'N':
+			*make = c;
 			break;
 		default:
 			usage();
@@ -139,7 +150,8 @@ static void parse(int argc, char **argv, struct options *o, bool *make)
 	if (*make)
 		return;
 	if (!o->readers || o->readers > MAX_READERS || !o->files || o->files > 10000000 ||
-	    !o->threads || o->threads > 64 || o->minutes < 1 || (o->image && !o->image_files))
+	    !o->threads || o->threads > 64 || o->minutes < 1 || (o->image && !o->image_files) ||
+	    (o->image && o->erofs))
 		usage();
 }
 
@@ -270,22 +282,34 @@ int main(int argc, char **argv)
 		.seed = 1, .readers = 16, .files = 20000, .kills = 1000, .minutes = 20,
 		.threads = 8, .umount_ms = 1000,
 	};
-	bool make = false;
 	struct stat st;
+	int make = 0;
 
 	parse(argc, argv, &opt, &make);
 	sh = shared(sizeof(*sh));
+	if (make == 'N') {
+		sh->opt.erofs = opt.cache;
+		return content_make_images(opt.cache, atoi(opt.mounts));
+	}
 	if (make)
 		return content_make(opt.cache, atoi(opt.mounts));
+	if (opt.erofs && !cf_have_erofs_on_fscache()) {
+		fprintf(stderr, "EROFS does not read through FS-Cache\n");
+		return 4;
+	}
 	sh->opt = opt;
-	sh->opened = shared(opt.files + FRESH);
+	sh->opened = shared(opt.files + FRESH + OBJECTS + 1);
 	sh->seen = shared(opt.files + FRESH);
 	if (opt.image) {
 		if (stat(opt.image, &st)) {
 			perror(opt.image);
 			return 2;
 		}
-		sh->image_size = st.st_size;
+		sh->object_size[OBJECTS] = st.st_size;
+	}
+	if (opt.erofs && content_find_images(opt.erofs)) {
+		perror(opt.erofs);
+		return 2;
 	}
 	draw_seed(opt.seed);
 	people_init();

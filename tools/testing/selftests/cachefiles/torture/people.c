@@ -141,13 +141,13 @@ static void kill_some_reader(void)
 	kill(pid, SIGKILL);
 }
 
-static void tell_where(pid_t pid)
+void tell_where(pid_t pid)
 {
 	char path[64], text[2048];
 
 	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
 	if (cf_read_file(path, text, sizeof(text)) > 0)
-		note("process %d is at %.120s", pid, text);
+		note("process %d is at %.140s", pid, text);
 }
 
 /* Nobody waits longer than anything here takes. */
@@ -238,11 +238,45 @@ static void daemon_ended(int slot, int status)
 
 /* --- helpers --- */
 
+/* The mounts there are. */
+int mounts(void)
+{
+	return sh->opt.image ? MOUNTS : VOLUMES;
+}
+
+/* What is mounted from now on has other names, so that everything is fetched again. */
+void next_turn(int mount)
+{
+	who.turns[mount]++;
+	for (unsigned int i = 0; i <= DEVICES; i++)
+		atomic_store(&sh->opened[content_index(FIRST_OBJECT + mount * (1 + DEVICES) + i)],
+			     0);
+}
+
+/* One of them is in a domain. */
+static int do_mount_image(int mount_nr, const char *path)
+{
+	char opts[512], key[32];
+	int len;
+
+	object_key(mount_nr, 0, who.turns[mount_nr], key);
+	len = snprintf(opts, sizeof(opts), "fsid=%s%s", key,
+		       mount_nr == 1 ? ",domain_id=torture" : "");
+	for (unsigned int i = 1; i <= DEVICES; i++) {
+		object_key(mount_nr, i, who.turns[mount_nr], key);
+		if (sh->object_size[mount_nr * (1 + DEVICES) + i])
+			len += snprintf(opts + len, sizeof(opts) - len, ",device=%s", key);
+	}
+	return mount("none", path, "erofs", MS_RDONLY, opts) ? errno : 0;
+}
+
 static int do_mount(int mount_nr)
 {
 	char path[256], source[300];
 
 	mount_path(mount_nr, path);
+	if (sh->opt.erofs)
+		return do_mount_image(mount_nr, path);
 	if (mount_nr != EROFS_MOUNT) {
 		snprintf(source, sizeof(source), "torture,%d", mount_nr);
 		return mount(source, path, "ondemandfs", MS_RDONLY, "cache=torture") ? errno : 0;
@@ -268,11 +302,25 @@ static int do_umount(int mount_nr, int flags)
 	return umount2(path, flags) ? errno : 0;
 }
 
-static int drop_inodes(void)
+/* What has just been closed is let go a moment later. */
+static int do_renew(int mount_nr)
+{
+	int ret = EBUSY;
+
+	for (int i = 0; i < 20 && ret == EBUSY; i++) {
+		if (i)
+			usleep(50000);
+		ret = do_umount(mount_nr, 0);
+	}
+	return ret ? ret : do_mount(mount_nr);
+}
+
+/* Inodes; those of EROFS have no objects of their own, so its pages instead. */
+static int do_drop(void)
 {
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 
-	return fd < 0 || write(fd, "2", 1) != 1 ? errno : 0;
+	return fd < 0 || write(fd, sh->opt.erofs ? "1" : "2", 1) != 1 ? errno : 0;
 }
 
 /* Some of what is not in use. */
@@ -281,7 +329,7 @@ static int cull_one(const char *path, void *left)
 	const char *slash = strrchr(path, '/');
 	char dir[1024];
 
-	if (!*(int *)left || !draw(3))
+	if (!*(int *)left || !draw(3) || (sh->opt.erofs && !strstr(path, "/Ierofs,")))
 		return -1;
 	--*(int *)left;
 	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
@@ -295,7 +343,10 @@ static int do_cull(int mount_nr)
 	int left = CULL;
 	char dir[512];
 
-	snprintf(dir, sizeof(dir), "%s/cache/Itorture,%d", sh->opt.cache, mount_nr);
+	if (sh->opt.erofs)
+		snprintf(dir, sizeof(dir), "%s/cache", sh->opt.cache);
+	else
+		snprintf(dir, sizeof(dir), "%s/cache/Itorture,%d", sh->opt.cache, mount_nr);
 	cf_tree_count(dir, cull_one, &left);
 	return 0;
 }
@@ -336,7 +387,7 @@ static __attribute__((noreturn)) void help(enum helper_job job, int mount_nr)
 		ret = do_umount(mount_nr, MNT_FORCE);
 		break;
 	case H_DROP:
-		ret = drop_inodes();
+		ret = do_drop();
 		break;
 	case H_CULL:
 		ret = do_cull(mount_nr);
@@ -346,6 +397,9 @@ static __attribute__((noreturn)) void help(enum helper_job job, int mount_nr)
 		break;
 	case H_SYNC:
 		ret = do_sync();
+		break;
+	case H_RENEW:
+		ret = do_renew(mount_nr);
 		break;
 	case H_NONE:
 		break;
@@ -390,6 +444,19 @@ int helper_run(enum helper_job job, int mount_nr)
 	return who.helper_status;
 }
 
+/* H_RENEW, which nobody waits for, has ended. */
+static void renewed(void)
+{
+	int mount_nr = who.renewing - 1;
+
+	who.renewing = 0;
+	who.umounts++;
+	if (who.helper_status)
+		fault("renewing mount %d: %s", mount_nr, strerror(who.helper_status));
+	else
+		atomic_store(&sh->mount_on[mount_nr], 1);
+}
+
 /* --- all of them --- */
 
 static void reap(void)
@@ -410,6 +477,8 @@ static void reap(void)
 			who.helper = 0;
 			who.helper_ms = cf_now() - who.helper_since;
 			who.helper_status = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+			if (who.renewing)
+				renewed();
 		}
 		if (pid == who.watcher)
 			fault("the watcher has ended");

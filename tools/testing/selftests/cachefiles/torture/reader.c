@@ -41,9 +41,14 @@ static void end(void)
 		atomic_store(&self->longest, ms);
 }
 
+static bool in_image(void)
+{
+	return mount_nr == EROFS_MOUNT || sh->opt.erofs;
+}
+
 static const char *where(void)
 {
-	return mount_nr == EROFS_MOUNT ? "image file" : "file";
+	return in_image() ? "image file" : "file";
 }
 
 /* Nobody may see an error while somebody keeps the device and the mount is in use. */
@@ -175,14 +180,14 @@ static bool read_somehow(int fd, __u64 size)
 
 static void visit(void)
 {
-	__u64 size = mount_nr == EROFS_MOUNT ? image_file_size(file) : content_size(file);
+	__u64 size = in_image() ? image_file_size(file) : content_size(file);
 	unsigned int index = content_index(file);
 	int flags = O_RDONLY | O_CLOEXEC, fd, err;
 	char path[256], key[32];
 	struct stat st;
 
 	/* EROFS on a file does not take it. */
-	if (mount_nr != EROFS_MOUNT && !draw(8))
+	if (!in_image() && !draw(8))
 		flags |= O_DIRECT;
 	mount_path(mount_nr, path);
 	content_key(file, key);
@@ -231,6 +236,11 @@ static void choose(void)
 {
 	unsigned int files = sh->opt.files, x = draw(16);
 
+	if (sh->opt.erofs) {
+		file = x < 6 ? draw(files) : next_unseen(files);
+		mount_nr = content_volume(file);
+		return;
+	}
 	mount_nr = EROFS_MOUNT;
 	if (atomic_load(&sh->mount_on[EROFS_MOUNT]) && !x) {
 		file = draw(sh->opt.image_files);
@@ -260,6 +270,7 @@ void reader(int nr)
 {
 	struct sigaction sa = { .sa_handler = bus_error };
 	struct timespec ts = { .tv_nsec = 2000000 };
+	bool there;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	cf_close_others(NULL, 0);
@@ -270,11 +281,12 @@ void reader(int nr)
 		_exit(30);
 	while (!atomic_load(&sh->quit)) {
 		choose();
-		if (enter())
+		there = enter();
+		if (there)
 			visit();
-		else
-			nanosleep(&ts, NULL);
 		atomic_store(&self->mount, 0);
+		if (!there)
+			nanosleep(&ts, NULL);
 	}
 	_exit(0);
 }

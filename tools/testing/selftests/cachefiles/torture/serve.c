@@ -26,7 +26,7 @@ struct slot {
 };
 
 static struct slot *slots;
-static int device, image = -1;
+static int device, objects[OBJECTS + 1];
 static struct daemon_state *self;
 
 static void nap(long us)
@@ -96,6 +96,8 @@ static enum kind kind_of_open(unsigned int file)
 	then = atomic_load(&sh->opened[content_index(file)]);
 	if (then != now)
 		return K_OPEN;
+	if (file >= FIRST_OBJECT)
+		return atomic_load(&sh->mount_on[content_volume(file)]) ? K_REOPEN : K_UNSURE;
 	for (unsigned int i = 0; i < sh->opt.readers; i++) {
 		if (atomic_load(&sh->readers[i].holding) == file + 1)
 			return K_REOPEN;
@@ -138,19 +140,28 @@ static void answer_stale(int fd, unsigned int file)
 	}
 }
 
+static bool is_ours(const char *volume, unsigned int file)
+{
+	unsigned int nr;
+
+	if (sh->opt.erofs)
+		return file >= FIRST_OBJECT && file < IMAGE_FILE && !strncmp(volume, "erofs,", 6);
+	return file != NO_FILE && sscanf(volume, "torture,%u", &nr) == 1 &&
+	       nr == (file == IMAGE_FILE ? IMAGE_MOUNT : content_volume(file));
+}
+
 static void handle_open(const struct cf_msg *m)
 {
 	int fd = cf_open_fd(m), ret;
 	struct slot *s = &slots[fd];
-	unsigned int file, volume;
+	unsigned int file;
 	enum kind kind;
 	bool stopped;
 	char key[256];
 
 	cf_key(m, key);
 	file = content_file(key);
-	if (file == NO_FILE || sscanf(cf_volume(m), "torture,%u", &volume) != 1 ||
-	    volume != (file == IMAGE_FILE ? IMAGE_MOUNT : content_volume(file))) {
+	if (!is_ours(cf_volume(m), file)) {
 		fault("OPEN of %s in volume %s", key, cf_volume(m));
 		return;
 	}
@@ -175,9 +186,7 @@ static void handle_open(const struct cf_msg *m)
 		close(fd);
 		die();
 	}
-	if (file != IMAGE_FILE)
-		atomic_store(&sh->opened[content_index(file)],
-			     atomic_load(&sh->cache_gen) / 2 + 1);
+	atomic_store(&sh->opened[content_index(file)], atomic_load(&sh->cache_gen) / 2 + 1);
 
 	pthread_rwlock_wrlock(&s->lock);
 	s->object_id = m->hdr.object_id;
@@ -213,7 +222,7 @@ static int fill(unsigned int file, int fd, __u64 off, __u64 len)
 	static __thread char *buf;
 	ssize_t n;
 
-	if (file != IMAGE_FILE) {
+	if (file < FIRST_OBJECT) {
 		n = cf_fill(fd, content_seed(file), off, len, content_size(file));
 		if (n > 0)
 			add(&sh->served, n);
@@ -225,7 +234,7 @@ static int fill(unsigned int file, int fd, __u64 off, __u64 len)
 		size_t want = len < 256 * 1024 ? len : 256 * 1024;
 
 		memset(buf, 0, want);
-		if (pread(image, buf, want, off) < 0)
+		if (pread(objects[file - FIRST_OBJECT], buf, want, off) < 0)
 			return -errno;
 		n = pwrite(fd, buf, want, off);
 		if (n <= 0)
@@ -404,6 +413,7 @@ void serve(int dev, int slot, int restores, int die_at_restore)
 {
 	struct rlimit lim = { .rlim_cur = MAX_FDS, .rlim_max = MAX_FDS };
 	pthread_t thread;
+	char path[4096];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	device = dev;
@@ -418,9 +428,15 @@ void serve(int dev, int slot, int restores, int die_at_restore)
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (slots == MAP_FAILED)
 		_exit(22);
-	if (sh->opt.image) {
-		image = open(sh->opt.image, O_RDONLY | O_CLOEXEC);
-		if (image < 0)
+	for (unsigned int i = 0; i <= OBJECTS; i++) {
+		if (!sh->object_size[i])
+			continue;
+		if (i == OBJECTS)
+			snprintf(path, sizeof(path), "%s", sh->opt.image);
+		else
+			object_path(sh->opt.erofs, i / (1 + DEVICES), i % (1 + DEVICES), path);
+		objects[i] = open(path, O_RDONLY | O_CLOEXEC);
+		if (objects[i] < 0)
 			_exit(23);
 	}
 	if (die_at_restore == 1)

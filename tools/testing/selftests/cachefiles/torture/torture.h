@@ -24,6 +24,12 @@
 #define MOUNTS		(VOLUMES + 2)
 #define FRESH		65536U		/* files beyond the asked number, used in turn */
 #define IMAGE_KEY	"image.x"
+/*
+ * With --erofs, each volume is a mount of EROFS over FS-Cache instead: its objects are
+ * an image and the devices of that, under names that change with each mount.
+ */
+#define DEVICES		3
+#define OBJECTS		(VOLUMES * (1 + DEVICES))
 
 /* A message of the daemon; OPEN is of an object that is new, REOPEN of one in use. */
 enum kind { K_OPEN, K_REOPEN, K_READ, K_CLOSE, KINDS, K_ANY = KINDS, K_UNSURE };
@@ -53,7 +59,7 @@ extern const char *const point_names[POINTS];
 extern const char *const action_names[ACTIONS];
 
 struct options {
-	const char	*cache, *mounts, *out, *image;
+	const char	*cache, *mounts, *out, *image, *erofs;
 	unsigned int	seed, readers, files, kills, threads, image_files;
 	int		minutes, umount_ms;
 	bool		brief;
@@ -109,7 +115,7 @@ struct torture {
 	struct daemon_state	daemons[MAX_DAEMONS];
 	struct reader_state	readers[MAX_READERS];
 	struct stale	stale;
-	unsigned long long	image_size;
+	unsigned long long	object_size[OBJECTS + 1];	/* the last one is the image */
 
 	_Atomic int	failed;
 	char		fault[512];
@@ -142,6 +148,7 @@ void draw_seed(unsigned int seed);
 /* content.c: what the files hold */
 #define NO_FILE		UINT32_MAX
 #define IMAGE_FILE	(UINT32_MAX - 1)
+#define FIRST_OBJECT	(IMAGE_FILE - OBJECTS)
 
 __u64 content_size(unsigned int file);
 __u64 image_file_size(unsigned int file);
@@ -151,10 +158,15 @@ unsigned int content_file(const char *key);
 unsigned int content_index(unsigned int file);
 static inline unsigned int content_volume(unsigned int file)
 {
-	return file % VOLUMES;
+	return file < FIRST_OBJECT ? file % VOLUMES : (file - FIRST_OBJECT) / (1 + DEVICES);
 }
 
 int content_make(const char *dir, unsigned int files);
+int content_make_images(const char *dir, unsigned int files);
+int content_find_images(const char *dir);
+/* Of the mount of that number; with @device 0 of its image, else of a device. */
+void object_path(const char *dir, int mount, unsigned int device, char path[4096]);
+void object_key(int mount, unsigned int device, unsigned int turn, char key[32]);
 
 /* serve.c: the daemon */
 __attribute__((noreturn))
@@ -169,7 +181,8 @@ __attribute__((noreturn))
 void watch(pid_t supervisor);
 
 /* people.c: processes of the supervisor, and waiting for them */
-enum helper_job { H_NONE, H_MOUNT, H_UMOUNT, H_FORCE, H_DROP, H_CULL, H_TOUCH, H_SYNC };
+enum helper_job { H_NONE, H_MOUNT, H_UMOUNT, H_FORCE, H_DROP, H_CULL, H_TOUCH, H_SYNC,
+		  H_RENEW };
 
 struct people {
 	int		device;
@@ -177,6 +190,8 @@ struct people {
 	pid_t		watcher, helper;
 	int		helper_status;
 	long long	helper_since, helper_ms;
+	int		renewing;	/* H_RENEW of this mount is at work, plus one */
+	unsigned int	turns[MOUNTS];	/* mounts of an image */
 	struct daemon {
 		pid_t		pid;
 		bool		stopped, doomed;
@@ -204,8 +219,11 @@ void kill_daemon(int slot);
 bool helper_start(enum helper_job job, int mount);
 int helper_run(enum helper_job job, int mount);
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tell_where(pid_t pid);
 void show_notes(void);
 void mount_path(int mount, char path[256]);
+int mounts(void);
+void next_turn(int mount);
 
 /* campaign.c: what happens in which order */
 void campaign(void);
