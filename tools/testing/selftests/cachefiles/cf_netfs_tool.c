@@ -5,7 +5,8 @@
  * A network file system with one file: acquires a volume and a cookie, does what the
  * commands say one after the other, gives both back and waits until the cache has let go.
  * For shell tests. KEY and AUX are hex digits, or any text behind "text:"; numbers are
- * decimal or 0x..., with k, m or g. Ranges are widened to whole pages, except by subreq.
+ * decimal or 0x..., with k, m or g. Ranges are widened to whole pages, except by subreq
+ * where the library writes to caches by itself.
  *
  *   -t TAG	the cache's name; without it any cache
  *   -b HEX	coherency data of the volume
@@ -112,6 +113,10 @@ static int subreq(__u64 off, __u64 len, __u64 seed)
 	struct cf_netfs_subreq a;
 	int ret;
 
+	if (!cf_nf_has_streams(nf)) {
+		ret = cf_nf_store(nf, cookie, seed, off, len, size);
+		return ret ? fail("subreq", ret) : 0;
+	}
 	while (len) {
 		__u64 n = len < 1 << 20 ? len : 1 << 20;
 
@@ -177,8 +182,8 @@ static int run(char **argv, const char *path)
 		     is(argv, "check", 3) ? 3 : 0;
 		for (int i = 0; i < nr; i++)
 			n[i] = number(argv[1 + i]);
-		/* Only write-back knows of less than whole pages. */
-		if (nr > 1 && !is(argv, "subreq", 3)) {
+		/* Only write-back knows of less than whole pages, and not everywhere. */
+		if (nr > 1 && (!is(argv, "subreq", 3) || !cf_nf_has_streams(nf))) {
 			n[1] += n[0] % CF_GRANULE + CF_GRANULE - 1;
 			n[0] -= n[0] % CF_GRANULE;
 			n[1] -= n[1] % CF_GRANULE;

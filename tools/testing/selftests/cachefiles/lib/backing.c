@@ -108,7 +108,7 @@ static bool takes_holes_for_data(const char *where)
 	static char block[4096] __attribute__((aligned(4096)));
 	bool written = true, wrong = false;
 
-	for (int i = 0; i < 64 && written && !wrong; i++) {
+	for (int i = 0; i < 400 && written && !wrong; i++) {
 		int fd = open(where, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), direct;
 		char path[64];
 
