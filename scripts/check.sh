@@ -287,11 +287,18 @@ result() {
 	printf '%s\t%s\t0\t%d\t0\t0\n' "$@" >>"$logs/results"
 }
 
+# donation_lost LOG: a fault of netfs in 6.12 that needs no cache, only a file whose last
+# page it does not fill. The second of three slices ends while the first one is done and
+# leaves the list: what it hands over to that one is lost, and the third finds nobody.
+donation_lost() {
+	grep -q "netfs: Can't donate prior to front" "$1.out/console.log" 2>/dev/null
+}
+
 # kselftest KERNEL|coverage [PROGRAM...]
 kselftest() {
 	local name=$1 kernel=$1 scale=${CF_TIME_SCALE:-1} slow='' trace=''
 	local patterns=(-name '*_test' -o -name '*_test.sh')
-	local programs=("${@:2}") left round=0 status p f s log options=() wrapper=
+	local programs=("${@:2}") left again='' round=0 status p f s log options=() wrapper=
 
 	case $name in
 	# Slow tests, lifecycle_test above all, are for the fast kernel.
@@ -347,6 +354,13 @@ kselftest() {
 		passed=$((passed + p))
 		failed=$((failed + f))
 		skipped=$((skipped + s))
+		mapfile -t left < <(printf '%s\n' "${left[@]}" | grep -vxFf "$logs/ended.new")
+		if [ $status != 0 ] && [ "${left[0]:-}" != "$again" ] && donation_lost "$log"; then
+			again=${left[0]}
+			echo "     $again: netfs of this kernel has lost a donation, and BUG() is its" \
+				"answer; once more"
+			continue
+		fi
 		if [ $status = 0 ]; then
 			pass "nothing reported by the $kernel kernel"
 		else
@@ -355,7 +369,6 @@ kselftest() {
 			grep -v '^\[ *[0-9]* s\] ' "$log.err" | head -60 | sed 's/^/     /' || :
 		fi
 		! grep -qx unloaded "$logs/ended.new" || return 0
-		mapfile -t left < <(printf '%s\n' "${left[@]}" | grep -vxFf "$logs/ended.new")
 		if [ ${#left[@]} -gt 0 ]; then
 			fail "${left[0]}: the machine has not survived it"
 			result "$name" "${left[0]}" 1
