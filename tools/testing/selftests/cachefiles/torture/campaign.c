@@ -84,6 +84,9 @@ static bool other_helpless(void)
 /* There is a daemon that serves, afterwards. */
 static bool serve_on(void)
 {
+	/* One that has been killed takes a moment to go. */
+	if (!current_gone() && who.daemons[current].doomed)
+		pump(cf_ms(REACHED), current_gone);
 	if (current_gone()) {
 		/* Who waits, waits a while, now and then. */
 		pump(draw(4) ? draw(10) : draw(100), NULL);
@@ -124,6 +127,7 @@ static bool settle(void)
 	mark = cf_now();
 	if (pump(cf_ms(REACHED), nobody_waits))
 		return true;
+	tell_waiting();
 	fault("somebody waits for a daemon that serves");
 	return false;
 }
@@ -155,10 +159,7 @@ static bool leave(int mount)
 	leaving = mount;
 	if (pump(cf_ms(REACHED), left))
 		return true;
-	for (unsigned int i = 0; i < sh->opt.readers; i++) {
-		if (atomic_load(&sh->readers[i].mount) == mount + 1)
-			tell_where(atomic_load(&sh->readers[i].pid));
-	}
+	tell_waiting();
 	fault("mount %d is not left", mount);
 	return false;
 }

@@ -141,13 +141,61 @@ static void kill_some_reader(void)
 	kill(pid, SIGKILL);
 }
 
-void tell_where(pid_t pid)
+static void tell_threads(pid_t pid)
 {
-	char path[64], text[2048];
+	char path[64], text[2048], *next;
+	struct dirent *de;
+	DIR *d;
 
-	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
-	if (cf_read_file(path, text, sizeof(text)) > 0)
-		note("process %d is at %.140s", pid, text);
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	while (d && (de = readdir(d))) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stack", pid, de->d_name);
+		if (*de->d_name == '.' || cf_read_file(path, text, sizeof(text)) <= 0)
+			continue;
+		printf("#   %s:", de->d_name);
+		for (char *at = text; at && *at; at = next) {
+			next = strchr(at, '\n');
+			if (next)
+				*next++ = '\0';
+			printf(" %.*s", (int)strcspn(at + 5, "+"), at + 5);
+		}
+		printf("\n");
+	}
+	if (d)
+		closedir(d);
+}
+
+/* Who waits, and where everybody is. */
+void tell_waiting(void)
+{
+	for (unsigned int i = 0; i < sh->opt.readers; i++) {
+		struct reader_state *r = &sh->readers[i];
+		long long since = atomic_load(&r->since);
+
+		if (!since)
+			continue;
+		printf("# reader %u waits for %lld ms in '%c' of f%u at %llu\n", i,
+		       cf_now() - since, atomic_load(&r->doing), atomic_load(&r->file),
+		       atomic_load(&r->off));
+		tell_threads(atomic_load(&r->pid));
+	}
+	for (int i = 0; i < MAX_DAEMONS; i++) {
+		struct daemon_state *s = &sh->daemons[i];
+
+		if (!who.daemons[i].pid)
+			continue;
+		printf("# daemon %d%s: holds %d messages, struck %d, ready %d, %d of others\n", i,
+		       who.daemons[i].stopped ? ", stopped" : "", atomic_load(&s->held),
+		       atomic_load(&s->struck), atomic_load(&s->ready),
+		       atomic_load(&s->foreign));
+		tell_threads(who.daemons[i].pid);
+	}
+	if (who.helper) {
+		printf("# a helper has been at work for %lld ms\n", cf_now() - who.helper_since);
+		tell_threads(who.helper);
+	}
+	fflush(stdout);
 }
 
 /* Nobody waits longer than anything here takes. */
@@ -160,7 +208,7 @@ static void check_readers(void)
 		long long since = atomic_load(&r->since);
 
 		if (who.readers[i].killed && now - who.readers[i].killed > cf_ms(GONE)) {
-			tell_where(atomic_load(&r->pid));
+			tell_waiting();
 			fault("reader %u was killed %lld ms ago and is still there", i,
 			      now - who.readers[i].killed);
 		}
@@ -170,7 +218,7 @@ static void check_readers(void)
 			continue;
 		if (now - since > cf_ms(STUCK) ||
 		    (who.closed && since < who.closed && now - who.closed > cf_ms(ENDED))) {
-			tell_where(atomic_load(&r->pid));
+			tell_waiting();
 			fault("reader %u waits for %lld ms in '%c' of f%u at %llu%s", i,
 			      now - since, atomic_load(&r->doing), atomic_load(&r->file),
 			      atomic_load(&r->off), who.closed ? ", without a cache" : "");
@@ -435,8 +483,7 @@ int helper_run(enum helper_job job, int mount_nr)
 
 	if (!pump(cf_ms(CULLED), no_helper) || !helper_start(job, mount_nr) ||
 	    !pump(ms, no_helper)) {
-		if (who.helper)
-			tell_where(who.helper);
+		tell_waiting();
 		fault("helper %d for mount %d takes %lld ms", job, mount_nr,
 		      cf_now() - who.helper_since);
 		who.helper_status = ETIMEDOUT;

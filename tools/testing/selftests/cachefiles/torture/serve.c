@@ -317,14 +317,18 @@ static void handle_read(const struct cf_msg *m, unsigned int *seed)
 
 /*
  * Look at the next message without taking it: read(2) to a buffer that ends a
- * byte too early fails, and leaves the message where it was.
+ * byte too early fails, and leaves the message where it was.  If another thread
+ * has been faster, a shorter one may fit, which is in @taken then; else @taken has
+ * no length.
  */
-static enum kind peek(char *page_end)
+static enum kind peek(char *page_end, struct cf_msg *taken)
 {
 	struct cachefiles_msg hdr;
 	char key[256], *at;
 	struct cf_msg m;
+	ssize_t n;
 
+	taken->hdr.len = 0;
 	at = page_end - sizeof(hdr);
 	memset(at, 0, sizeof(hdr));
 	if (read(device, at, CACHEFILES_MSG_MAX_SIZE) >= 0 || errno != EFAULT)
@@ -342,7 +346,10 @@ static enum kind peek(char *page_end)
 	/* All but the last byte of the name, which says nothing. */
 	at = page_end - (hdr.len - 1);
 	memset(at, 0, hdr.len - 1);
-	if (read(device, at, CACHEFILES_MSG_MAX_SIZE) >= 0 || errno != EFAULT)
+	n = read(device, at, CACHEFILES_MSG_MAX_SIZE);
+	if (n > 0)
+		memcpy(taken->raw, at, n);
+	if (n >= 0 || errno != EFAULT)
 		return K_UNSURE;
 	memset(&m, 0, sizeof(m));
 	memcpy(m.raw, at, hdr.len - 1);
@@ -379,9 +386,10 @@ static void *serving(void *arg)
 			pause();
 			continue;
 		}
+		m.hdr.len = 0;
 		if (atomic_load(&sh->plan.armed) && sh->plan.point == P_WAITING)
-			strike(peek(page_end), P_WAITING);
-		ret = cf_read(device, &m);
+			strike(peek(page_end, &m), P_WAITING);
+		ret = m.hdr.len ? (int)m.hdr.len : cf_read(device, &m);
 		if (ret < 0 && ret != -EIO)
 			fault("read(2) of the device: %s", strerror(-ret));
 		if (ret <= 0)

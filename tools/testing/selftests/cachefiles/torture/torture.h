@@ -219,7 +219,7 @@ void kill_daemon(int slot);
 bool helper_start(enum helper_job job, int mount);
 int helper_run(enum helper_job job, int mount);
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void tell_where(pid_t pid);
+void tell_waiting(void);
 void show_notes(void);
 void mount_path(int mount, char path[256]);
 int mounts(void);
