@@ -4,8 +4,8 @@
 # Wherever a daemon dies, stops or loses a descriptor, readers get every byte right and
 # no error as long as somebody keeps the device, and nobody waits for ever.
 #
-# This is the short form of "make torture", and of "make torture EROFS=y": each point once. CF_SEED repeats a run with
-# another seed, CF_KILLS makes it longer.
+# This is the short form of "make torture", and of "make torture EROFS=y": each point once.
+# CF_SEED repeats a run with another seed, CF_KILLS makes it longer.
 . "$(dirname "$0")/lib/test.sh"
 cf_need cf_torture
 cf_need_fs "$CF_FSTYPE" ondemandfs

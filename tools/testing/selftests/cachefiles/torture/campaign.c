@@ -172,7 +172,7 @@ static void renew(const struct item *i)
 	/* It has happened in the meantime. */
 	if (!atomic_exchange(&sh->plan.armed, 0))
 		return;
-	note("renew %d", mount);
+	note("mount %d anew", mount);
 	if (!settle() || !leave(mount))
 		return;
 	next_turn(mount);

@@ -159,7 +159,7 @@ void object_path(const char *dir, int mount, unsigned int device, char path[4096
 static int make_image(const char *dir, const char *tree, int mount)
 {
 	char path[4096], device[4096], option[4200];
-	const char *argv[] = { "mkfs.erofs", "--quiet", "-T0", path, tree, NULL, NULL, NULL };
+	const char *argv[8] = { "mkfs.erofs", "--quiet", "-T0", path, tree };
 	int fd;
 
 	object_path(dir, mount, 0, path);
@@ -182,7 +182,7 @@ static int make_image(const char *dir, const char *tree, int mount)
 /* Images of all volumes, in @dir. */
 int content_make_images(const char *dir, unsigned int files)
 {
-	const char *remove[] = { "rm", "-rf", NULL, NULL };
+	const char *remove[4] = { "rm", "-rf" };
 	char tree[4096];
 	int ret = 0;
 
