@@ -243,8 +243,24 @@ static inline void bvec_set_folio(struct bio_vec *bvec, struct folio *folio, siz
 #endif
 
 #ifndef COMPAT_HAVE_NETFS_STREAMS
+#include <linux/magic.h>
+
 #define fscache_count_dio_misfit() do { } while (0)
-#endif
+
+/*
+ * As long as data were on their way into its trees, btrfs took holes for data and data
+ * for holes. No header tells when that ended; it is exact where netfs has streams.
+ */
+static inline loff_t compat_vfs_llseek(struct file *file, loff_t pos, int whence)
+{
+	if ((whence == SEEK_DATA || whence == SEEK_HOLE) &&
+	    file_inode(file)->i_sb->s_magic == BTRFS_SUPER_MAGIC)
+		return -EOPNOTSUPP;
+	return vfs_llseek(file, pos, whence);
+}
+
+#define vfs_llseek compat_vfs_llseek
+#endif /* COMPAT_HAVE_NETFS_STREAMS */
 
 #ifndef COMPAT_HAVE_INODE_TIMES
 #define inode_set_atime_to_ts(inode, ts) ((inode)->i_atime = (ts))

@@ -189,6 +189,12 @@ FIXTURE_VARIANT_ADD(unsuitable, ext4_read_only) {
 	.refused = EROFS,
 };
 
+/* Not even when it happens to be exact while it is tried out. */
+FIXTURE_VARIANT_ADD(unsuitable, btrfs_inexact) {
+	.b = { .fstype = "btrfs", .mb = 256, .mkfs = BTRFS, .inexact = true },
+	.refused = EOPNOTSUPP,
+};
+
 FIXTURE_VARIANT_ADD(unsuitable, minix) {
 	.b = { .fstype = "minix", .mb = 32, .mkfs = "mkfs.minix" },
 	.refused = EOPNOTSUPP,

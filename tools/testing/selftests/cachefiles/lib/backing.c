@@ -15,6 +15,7 @@
 #include "backing.h"
 #include "cache.h"
 #include "daemon.h"
+#include "netfs.h"
 
 static int impossible(const char *what)
 {
@@ -99,29 +100,17 @@ static int hint(struct cf_mounted *m)
 }
 
 /*
- * Does a hole between what was written directly a moment ago and what is to be written
- * back count as data? Some btrfs is wrong about that as long as the former is on its way
- * into its trees, so ask often.
+ * Does btrfs tell at any time what is a hole? Where it does not, netfs does not write to
+ * caches either, and bind refuses it. The one can be asked for, the other be seen by luck.
  */
-static bool takes_holes_for_data(const char *where)
+static bool btrfs_is_exact(void)
 {
-	static char block[4096] __attribute__((aligned(4096)));
-	bool written = true, wrong = false;
+	int nf = cf_nf_open();
+	bool exact = nf < 0 || cf_nf_has_streams(nf);
 
-	for (int i = 0; i < 400 && written && !wrong; i++) {
-		int fd = open(where, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), direct;
-		char path[64];
-
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-		written = !ftruncate(fd, 1 << 20) &&
-			  pwrite(direct, block, 4096, 4096) == 4096 &&
-			  pwrite(fd, block, 4096, 3 * 4096) == 4096;
-		wrong = written && lseek(fd, 4096, SEEK_HOLE) != 2 * 4096;
-		close(direct);
-		close(fd);
-	}
-	return wrong;
+	if (nf >= 0)
+		close(nf);
+	return exact;
 }
 
 int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
@@ -132,6 +121,9 @@ int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
 	*m = (struct cf_mounted) { .b = b };
 	if (!cf_have_fs(b->module ?: b->fstype))
 		return impossible(b->module ?: b->fstype);
+	if (!strcmp(b->fstype, "btrfs") && btrfs_is_exact() == b->inexact)
+		return impossible(b->inexact ? "btrfs tells exactly what is a hole" :
+				  "btrfs takes holes for data (SEEK_HOLE while writing)");
 	if (b->existing) {
 		snprintf(m->where, sizeof(m->where), "%s", b->existing);
 		return 0;
@@ -151,8 +143,6 @@ int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
 		ret = mount_image(m);
 	if (!ret && b->extsize)
 		ret = hint(m);
-	if (!ret && !strcmp(b->fstype, "btrfs") && takes_holes_for_data(m->where))
-		ret = impossible("btrfs takes holes for data (SEEK_HOLE while writing)");
 	return ret;
 }
 

@@ -20,6 +20,7 @@ struct cf_backing {
 	const char	*extsize;	/* hint for the directory, for xfs_io */
 	const char	*existing;	/* a directory that is there already */
 	unsigned int	mb;		/* size */
+	bool		inexact;	/* btrfs that takes holes for data, not another one */
 	enum cf_lie	lie;
 };
 
