@@ -8,6 +8,7 @@
 
 #ifdef COMPAT_HAVE_NETFS_STREAMS
 
+/* @len stays: EROFS completes a bio of compressed data once for each slice of it. */
 static enum netfs_io_source
 compat_netfs_prepare_ondemand_read(struct netfs_cache_resources *cres, loff_t start,
 				   size_t *len, loff_t i_size, unsigned long *flags, ino_t ino)
@@ -16,7 +17,6 @@ compat_netfs_prepare_ondemand_read(struct netfs_cache_resources *cres, loff_t st
 		return NETFS_FILL_WITH_ZEROES;
 	if (!cachefiles_cres_object(cres)->od)
 		return NETFS_DOWNLOAD_FROM_SERVER;
-	cachefiles_ondemand_slice(start, len);
 	return NETFS_READ_FROM_CACHE;
 }
 

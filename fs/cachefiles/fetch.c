@@ -195,14 +195,17 @@ static bool cachefiles_fetch_is_being_filled(const struct cachefiles_io *io)
 	return false;
 }
 
-/* Have the daemon fill @io up to @data, and treat what lies behind separately. */
+/*
+ * Have the daemon fill @io up to @data, or to where READs end, and treat what lies behind
+ * separately.
+ */
 static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
 				 const struct cachefiles_look *look, struct list_head *todo)
 {
 	loff_t cut = 0;
 	int ret;
 
-	ret = cachefiles_io_cut(io, data, todo);
+	ret = cachefiles_io_cut(io, min(data, round_up(io->pos + 1, CACHEFILES_FETCH_MAX)), todo);
 	if (!ret)
 		ret = cachefiles_fetch(io, look, &cut);
 	if (ret == CACHEFILES_LOOK_AGAIN && cut)
