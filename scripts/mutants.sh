@@ -26,8 +26,8 @@
 #	HISTORICAL=y	only the historical ones
 #	SAMPLE=N	so many systematic ones
 #	SEED=N		another sample (default 1)
-#	KERNEL=NAME	stock or debug; by default what the mutant says. Those that only a
-#			sanitizer notices stay undecided if there is no debug kernel
+#	KERNEL=NAME	stock, base or debug; by default what the mutant says. Without that
+#			kernel it stays undecided
 #	QUICK=y		only the tests that are most likely to notice; the mutants that they
 #			do not notice stay undecided, for RESUME=y without it
 #	RESUME=y	go on: what is decided stays, unless its code has changed;
@@ -42,7 +42,8 @@
 #
 #	# D21: what the defect looks like here
 #	# tests: reopen_test kill_test
-#	# kernel: stock			(or debug, if only a sanitizer shows it)
+#	# kernel: stock			(or debug, if only a sanitizer shows it; or base, if
+#					 only EROFS does)
 #	file fs/cachefiles/failover.c
 #	<<<<
 #	old lines

@@ -147,7 +147,7 @@ def parse_historical(path, sources):
         raise Broken('a block is not closed')
     if not changes or title is None or not tests:
         raise Broken('no block, no title "# Dxx: ..." or no "# tests:"')
-    if kernel not in ('stock', 'debug'):
+    if kernel not in ('stock', 'base', 'debug'):
         raise Broken(f'kernel: {kernel}')
     return Mutant(path.stem, title, 'historical', tests, (kernel,), dict(changes), sources)
 

@@ -532,4 +532,186 @@ TEST_F(one, one_read_for_two)
 	EXPECT_GE(self->s.files[1].size + self->s.files[0].size * 2, self->s.stats->bytes);
 }
 
+#define BIG	(3 * MB)
+
+/* Can be compressed to a half, so that clusters are as large as they may be. */
+static int make_big(const char *path, char *buf)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	cf_pattern(82, 0, buf, BIG);
+	for (unsigned int i = 0; i < BIG; i += 64)
+		memcpy(buf + i + 32, buf + i, 32);
+	n = write(fd, buf, BIG);
+	close(fd);
+	return n == BIG ? 0 : -EIO;
+}
+
+/* Store every other @run bytes of @image in its object.  Bytes, or a negative errno. */
+static long store_every_other(int object, const char *image, unsigned int run)
+{
+	int fd = open(image, O_RDONLY | O_CLOEXEC);
+	char *buf = malloc(run);
+	long stored = 0;
+	ssize_t n = 0;
+
+	for (off_t pos = 0; fd >= 0 && buf; pos += 2 * (off_t)run) {
+		n = pread(fd, buf, run, pos);
+		if (n <= 0)
+			break;
+		n = pwrite(object, buf, n, pos) == n ? n : -1;
+		if (n < 0)
+			break;
+		stored += n;
+	}
+	if (n < 0 || fd < 0 || !buf)
+		stored = -errno;
+	free(buf);
+	close(fd);
+	return stored;
+}
+
+/*
+ * A read of compressed data of which a part is there and a part is not completes once, and
+ * with the right bytes, however large it is.
+ */
+TEST_F_TIMEOUT(one, d82_partly_there, 120)
+{
+	static const struct {
+		const char	*cluster;
+		unsigned int	run;
+	} cases[] = {
+		{ "-C4096", 4096 }, { "-C65536", 4096 }, { "-C65536", 32768 },
+		{ "-C1048576", 4096 }, { "-C1048576", 262144 }, { "-C1048576", 0 },
+	};
+	struct mounting m = { self->e.mnt, NULL };
+	char path[200], image[180], opts[64], key[16];
+	char *want, *got;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg msg;
+	long stored;
+	int ret;
+
+	want = malloc(2 * BIG + 1);
+	ASSERT_NE(NULL, want);
+	got = want + BIG;
+	snprintf(path, sizeof(path), "%s/big", self->tree);
+	ASSERT_EQ(0, make_big(path, want));
+	m.opts = opts;
+	for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(key, sizeof(key), "part%u", i);
+		ret = prepare(&self->e, &self->s, self->tree, key, "-zlz4hc",
+			      cases[i].cluster, 0);
+		if (ret > 0)
+			SKIP(return, "%s", cf_why);
+		ASSERT_EQ(0, ret);
+		snprintf(image, sizeof(image), "%s-%s", self->e.mnt, key);
+		snprintf(opts, sizeof(opts), "fsid=%s", key);
+		ASSERT_EQ(0, cf_child(&r, do_mount, &m));
+		ASSERT_EQ(0, cf_expect(self->e.dev, &msg, CACHEFILES_OP_OPEN, LONG));
+		ASSERT_EQ(0, cf_server_handle(&self->s, &msg));
+		stored = 0;
+		if (cases[i].run)
+			stored = store_every_other(cf_open_fd(&msg), image, cases[i].run);
+		ASSERT_LE(0, stored);
+		ASSERT_EQ(0, cf_server_thread(&self->s));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+		ASSERT_EQ(0, res.err);
+
+		snprintf(path, sizeof(path), "%s/big", self->e.mnt);
+		ret = cf_read_file(path, got, BIG + 1);
+		if (ret == -EOPNOTSUPP)
+			SKIP(return, "EROFS over FS-Cache without compressed files");
+		EXPECT_EQ(BIG, ret);
+		EXPECT_EQ(0, memcmp(want, got, BIG));
+		ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+		cf_server_stop(&self->s);
+		TH_LOG("%s: %ld bytes were there, %u at a time", cases[i].cluster, stored,
+		       cases[i].run);
+	}
+	free(want);
+}
+
+struct mounts {
+	struct mounting	m;
+	const char	*tree;
+	unsigned long	*bytes;
+};
+
+/* Mount, compare a file, unmount, again and again. */
+static int come_and_go(void *arg)
+{
+	struct mounts *m = arg;
+	long n;
+	int ret;
+
+	for (unsigned int i = 0; i < 20; i++) {
+		ret = do_mount(&m->m);
+		if (ret)
+			return ret;
+		n = compare_file(m->m.where, m->tree, 7 + i % 2 * 8);
+		if (umount2(m->m.where, 0))
+			return errno;
+		if (n < 0)
+			return (int)-n;
+		__atomic_fetch_add(m->bytes, n, __ATOMIC_RELAXED);
+	}
+	return 0;
+}
+
+/* An image is mounted once; two with a blob in common come and go as they like. */
+TEST_F_TIMEOUT(one, d86_domain, 120)
+{
+	struct mounts a = {
+		{ self->e.mnt, "fsid=image,domain_id=domain,device=blob0" }, self->tree,
+		self->bytes
+	};
+	struct mounts b = {
+		{ self->other, "fsid=second,domain_id=domain,device=blob0" }, self->tree,
+		self->bytes
+	};
+	struct mounting again = { self->other, "fsid=image" };
+	struct cf_reader one, two;
+	struct cf_result res;
+	char image[160];
+	int ret;
+
+	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=16384", NULL,
+		      1);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
+	ASSERT_EQ(0, serve_file(&self->s, "second", image));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, a.m.opts));
+	EXPECT_EQ(-EEXIST, erofs_mount(self->other, a.m.opts));
+	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+
+	/* FS-Cache has the second one of a name wait for the first one to go. */
+	ASSERT_EQ(0, erofs_mount(self->e.mnt, "fsid=image,device=blob0"));
+	ASSERT_EQ(0, cf_child(&two, do_mount, &again));
+	ret = cf_reader_wait(&two, &res, BRIEF);
+	TH_LOG("the same name again: %d, error %d", ret, ret ? 0 : res.err);
+	if (ret) {
+		EXPECT_LE(0, cf_reader_kill(&two, LONG));
+	} else {
+		EXPECT_LT(0, res.err);
+	}
+	ASSERT_LE(0, cf_umount(self->e.mnt, 0, PROMPT));
+
+	ASSERT_EQ(0, cf_child(&one, come_and_go, &a));
+	ASSERT_EQ(0, cf_child(&two, come_and_go, &b));
+	ASSERT_EQ(0, cf_reader_wait(&one, &res, 4 * LONG));
+	EXPECT_EQ(0, res.err);
+	ASSERT_EQ(0, cf_reader_wait(&two, &res, 4 * LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(0, self->s.stats->refused);
+}
+
 TEST_HARNESS_MAIN
