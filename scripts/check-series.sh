@@ -3,12 +3,13 @@
 #
 # check-series.sh [short]
 #
-# Is the patch series fit for mainline? Everything is done to a copy of the newest kernel
-# source that setup.sh knows, in the cache folder: each patch has to apply, to pass
-# checkpatch and to build in three ways without a warning; in the end the tree has to have
-# our files and no others, and its kernel to boot and to pass the kselftests that are built
-# in that tree, with our code built in and as modules. The first run builds that kernel,
-# which takes some 15 minutes; it is kept.
+# Is the patch series fit for mainline? Everything is done to a copy of a kernel source in
+# the cache folder, of KERNEL=TREE (of a git tree, its HEAD), else of the newest that
+# setup.sh finds: each patch has to apply, to pass checkpatch and to build in three ways
+# without a warning; in the end the tree has to have our files and no others, and its
+# kernel to boot and to pass the kselftests that are built in that tree, with our code
+# built in and as modules. The first run builds that kernel, which takes some 15 minutes;
+# it is kept.
 #
 # short: some of the patches only, nothing is linked or booted; for "make check". Status 4 and
 # the reason if it would have to prepare the copy first, or to wait for another run.
@@ -21,11 +22,10 @@ set -euo pipefail
 # Progress of what is checked; else anything that it says is wrong.
 exec 3>&2
 
-series=7.3
 logs=$top/build/check-series
 patches=$logs/patches
 selftests=tools/testing/selftests
-source=$cache/linux-$series
+source=${KERNEL:-$cache/linux-newest}
 # Debian's Python has the modules that checkpatch's check of licences needs.
 export PATH=/usr/bin:$PATH
 
@@ -34,10 +34,17 @@ git -C "$top" config user.email >/dev/null || export GIT_CONFIG_COUNT=2 \
 	GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=check-series \
 	GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=check-series@localhost
 
-# Where the series goes: a copy with its history, and what is built from it
+# Where the series goes: a copy with its history, and what is built from it. Trees of others
+# may have one version and different content.
 place() {
-	[ -e "$source" ] || return 1
-	tree=$cache/series/tree-$(make -s -C "$source" kernelversion)
+	local key=
+
+	[ -e "$source/Kbuild" ] || return 1
+	source=$(readlink -f "$source")
+	[ -z "${KERNEL:-}" ] || key=$(cd "$source" && { git rev-parse -q --verify HEAD || pwd; } |
+		sha256sum | cut -c1-8)
+	version=$(make -s -C "$source" kernelversion)
+	tree=$cache/series/tree-$version${key:+.$key}
 	objects=${tree/tree-/build-}
 }
 
@@ -51,8 +58,9 @@ alone() {
 prepare() {
 	local new
 
-	"$top/scripts/setup.sh" build vm check series "source-$series"
-	place
+	"$top/scripts/setup.sh" build vm check series
+	[ -n "${KERNEL:-}" ] || "$top/scripts/setup.sh" source-newest
+	place || die "$source: not a kernel tree"
 	alone -n || {
 		say "waiting for another one that is at work on the copy"
 		alone
@@ -62,7 +70,12 @@ prepare() {
 	if [ ! -e "$tree" ]; then
 		say "copying the source of ${tree##*/tree-}"
 		new=$tree.new.$$
-		cp -a "$source" "$new"
+		if [ -e "$source/.git" ]; then
+			mkdir "$new"
+			git -C "$source" archive HEAD | tar -xf - -C "$new"
+		else
+			cp -a "$source" "$new"
+		fi
 		git -C "$new" init -q
 		git -C "$new" config gc.auto 0
 		git -C "$new" add -A -f
@@ -78,10 +91,10 @@ prepare() {
 # configure OPTION...: the small kernel with these on top. What a patch does not know yet
 # is dropped.
 configure() {
-	local fragments=("$top/scripts/config/base.config") known wish wishes
+	local fragments=("$top/scripts/config/base.config") fragment known wish wishes
 
-	[ ! -e "$top/scripts/config/base-$series.config" ] ||
-		fragments+=("$top/scripts/config/base-$series.config")
+	fragment=$top/scripts/config/base-$(cut -d. -f1,2 <<<"${version%%-*}").config
+	[ ! -e "$fragment" ] || fragments+=("$fragment")
 	kconfig "$objects" "${fragments[@]}" <(
 		echo 'CONFIG_LOCALVERSION="-series"'
 		printf 'CONFIG_%s\n' CACHEFILES_DEBUG=y CACHEFILES_ERROR_INJECTION=y "$@"

@@ -174,7 +174,8 @@ check_defects() {
 check_series() {
 	local status=0
 
-	scripts/check-series.sh short >"$logs/series" 2>"$logs/series.err" || status=$?
+	# In "make check" that is what the kselftests run on.
+	env -u KERNEL scripts/check-series.sh short >"$logs/series" 2>"$logs/series.err" || status=$?
 	case $status in
 	0) sed -n '$s/^/note: /p' "$logs/series" ;;
 	4) cat "$logs/series" ;;

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Writes the patch series for a kernel tree: "make series KERNEL=TREE".
 
-KERNEL=TREE  a git tree (its HEAD is what the series is for) or a plain source tree
+KERNEL=TREE  a git tree (its HEAD is what the series is for) or a plain source tree;
+             without it, the newest source that setup.sh finds
 OUT=DIR      where the patches and the cover letter go (default build/series)
 
 The cachefiles of that tree is taken out, then ours is put in, in steps that build. Each
@@ -19,6 +20,7 @@ import sys
 import tempfile
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cachefiles"
 MESSAGES = TOP / "scripts/series"
 SELFTESTS = "tools/testing/selftests"
 CACHING = "Documentation/filesystems/caching"
@@ -210,7 +212,9 @@ def main():
     kernel = os.environ.get("KERNEL")
     out = pathlib.Path(os.environ.get("OUT") or TOP / "build/series").resolve()
     if not kernel:
-        die(__doc__)
+        if subprocess.run((TOP / "scripts/setup.sh", "source-newest"), check=False).returncode:
+            die("no kernel source; give KERNEL=TREE")
+        kernel = CACHE / "linux-newest"
     kernel = pathlib.Path(kernel).resolve()
     if not (kernel / "fs/Kconfig").exists() or not (kernel / "MAINTAINERS").exists():
         die(f"{kernel}: not a kernel tree")

@@ -5,7 +5,9 @@
 #
 # Brings a Debian 12 machine, as root, to where the named things work; without an
 # argument everything but debug, coverage, series, 6.1, which is the older stock kernel, and
-# source-SERIES, which is what build-kernel.sh builds kernels of that series from.
+# source-SERIES, which is what build-kernel.sh builds kernels of that series from;
+# source-newest is that of the newest series that there is, beside the project or in the
+# package lists.
 # Packages are installed by apt. Some are servers that tests run in a virtual machine;
 # those that are new here are neither started nor enabled. The stock kernel and its headers
 # are unpacked into the cache folder, the host's own kernel stays what it is. What is there
@@ -167,12 +169,26 @@ stock_kernel() {
 	say "stock kernel $release is in $dir"
 }
 
+# offered: the series whose source the package lists know
+offered() {
+	apt-cache pkgnames linux-source- | sed -nE 's/^linux-source-([0-9]+\.[0-9]+)$/\1/p'
+}
+
+# newest_source: the newest series that there is a source of
+newest_source() {
+	{
+		find "$top/../shared/kernels" -name 'linux-*.tar.xz' -printf '%f\n' 2>/dev/null |
+			sed -nE 's/^linux-([0-9]+\.[0-9]+).*/\1/p'
+		offered
+	} | sort -V | tail -1
+}
+
 # source_tarball SERIES: prints where the kernel source is, which is fetched when it is not
 # there. What Debian does not offer may lie beside the project.
 source_tarball() {
 	local file name=linux-source-$1.tar.xz
 
-	file=$(find "$top/../shared/kernels" -name "linux-$1*.tar.xz" 2>/dev/null | sort -V | tail -1)
+	file=$(find "$top/../shared/kernels" -name "linux-$1[.-]*tar.xz" 2>/dev/null | sort -V | tail -1)
 	if [ -n "$file" ]; then
 		echo "$file"
 		return
@@ -182,6 +198,11 @@ source_tarball() {
 		return
 	fi
 	if [ ! -e "$cache/$name" ]; then
+		offered | grep -qxF "$1" || {
+			apt_update
+			offered | grep -qxF "$1"
+		} || die "no source of Linux $1: the package lists have no linux-source-$1, and" \
+			"there is no ../shared/kernels/linux-$1.tar.xz"
 		file=$(fetch "linux-source-$1")
 		say "unpacking ${file##*/}"
 		dpkg-deb --fsys-tarfile "$file" |
@@ -236,6 +257,14 @@ kernel_source() {
 mkdir -p "$cache"
 for what in "$@"; do
 	case $what in
+	source-newest)
+		apt_update
+		what=$(newest_source)
+		[ -n "$what" ] || die "no linux-source-* in the package lists"
+		kernel_source "$what"
+		ln -sfn "linux-$what" "$cache/linux-newest"
+		continue
+		;;
 	source-*)
 		kernel_source "${what#*-}"
 		continue
