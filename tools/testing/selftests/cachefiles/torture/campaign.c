@@ -576,8 +576,9 @@ static bool chosen(const struct item *i)
 
 static bool enough(void)
 {
-	return who.kills >= sh->opt.kills &&
-	       (sh->opt.brief || atomic_load(&sh->distinct) == sh->opt.files);
+	unsigned int first;
+
+	return who.kills >= sh->opt.kills && (sh->opt.brief || !content_unread(&first));
 }
 
 void campaign(void)

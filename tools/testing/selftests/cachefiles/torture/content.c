@@ -108,6 +108,23 @@ unsigned int content_index(unsigned int file)
 	return file < files ? file : files + (file - files) % FRESH;
 }
 
+/*
+ * How many files nobody has read yet, and the first of them.  Counted from the marks: a
+ * reader that is killed keeps no count.
+ */
+unsigned int content_unread(unsigned int *first)
+{
+	unsigned int n = 0;
+
+	for (unsigned int file = sh->opt.files; file--;) {
+		if (atomic_load(&sh->seen[file]))
+			continue;
+		*first = file;
+		n++;
+	}
+	return n;
+}
+
 static int make_file(const char *dir, unsigned int file)
 {
 	__u64 size = image_file_size(file);

@@ -204,6 +204,7 @@ static void print_points(void)
 
 static void print_counts(FILE *f, const char *prefix, const char *equals)
 {
+	unsigned int first = 0, unread = content_unread(&first);
 	const struct {
 		const char		*name;
 		unsigned long long	n;
@@ -234,7 +235,7 @@ static void print_counts(FILE *f, const char *prefix, const char *equals)
 		{ "bytes_served", sh->served },
 		{ "bytes_compared", sh->bytes },
 		{ "files_opened", sh->visits },
-		{ "files_seen", sh->distinct },
+		{ "files_seen", sh->opt.files - unread },
 		{ "mapped", sh->mapped },
 		{ "errors_allowed", sh->excused },
 		{ "errors", sh->errors },
@@ -251,6 +252,7 @@ static void print_counts(FILE *f, const char *prefix, const char *equals)
 
 static int finish(void)
 {
+	unsigned int first, unread;
 	FILE *f;
 
 	if (!atomic_load(&sh->failed) && missed())
@@ -260,6 +262,10 @@ static int finish(void)
 	if (!atomic_load(&sh->failed) && who.kills < sh->opt.kills)
 		fault("%lu kills, %u were asked for", who.kills, sh->opt.kills);
 	print_points();
+	unread = content_unread(&first);
+	if (unread && !sh->opt.brief)
+		printf("# %u files were not read in that time, the first of them f%u\n", unread,
+		       first);
 	print_counts(stdout, "# ", ": ");
 	if (sh->opt.out) {
 		f = fopen(sh->opt.out, "we");

@@ -108,6 +108,20 @@ static bool read_range(int fd, __u64 off, __u64 len)
 	return true;
 }
 
+/* There is an end, and nothing before it. */
+static bool is_empty(int fd)
+{
+	ssize_t n = pread(fd, buf, 1, 0);
+
+	if (n < 0) {
+		complain("read", 0, errno);
+	} else if (n) {
+		add(&sh->mismatches, 1);
+		fault("%s f%u: a byte where there is none", where(), file);
+	}
+	return !n;
+}
+
 static void bus_error(int nr)
 {
 	siglongjmp(on_bus_error, 1);
@@ -155,10 +169,8 @@ static bool read_somehow(int fd, __u64 size)
 	unsigned int how = draw(10), pieces = 1 + draw(6);
 	bool good = true;
 
-	if (!size) {
-		/* There is an end, and nothing before it. */
-		return pread(fd, buf, 1, 0) == 0;
-	}
+	if (!size)
+		return is_empty(fd);
 	if (how < 4 && size <= 4 * PIECE)
 		return read_range(fd, 0, size);
 	if (how == 4)
@@ -209,10 +221,8 @@ static void visit(void)
 	}
 	if (mount_nr != EROFS_MOUNT)
 		atomic_store(&self->holding, file + 1);
-	if (read_somehow(fd, size) && mount_nr != EROFS_MOUNT) {
-		if (file < sh->opt.files && !atomic_exchange(&sh->seen[index], 1))
-			atomic_fetch_add(&sh->distinct, 1);
-	}
+	if (read_somehow(fd, size) && mount_nr != EROFS_MOUNT)
+		atomic_store(&sh->seen[index], 1);
 	add(&sh->visits, 1);
 	atomic_store(&self->holding, 0);
 	close(fd);

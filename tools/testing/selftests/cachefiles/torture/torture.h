@@ -120,7 +120,7 @@ struct torture {
 	_Atomic int	failed;
 	char		fault[512];
 
-	_Atomic unsigned int	next_new, walked, distinct;
+	_Atomic unsigned int	next_new, walked;
 	_Atomic unsigned long	hits[KINDS][POINTS][ACTIONS];
 	_Atomic unsigned long	opens, reopens, reads, closes, served, faulted;
 	_Atomic unsigned long	refused, foreign, stale_tried, stale_accepted;
@@ -156,6 +156,7 @@ __u64 content_seed(unsigned int file);
 void content_key(unsigned int file, char key[32]);
 unsigned int content_file(const char *key);
 unsigned int content_index(unsigned int file);
+unsigned int content_unread(unsigned int *first);
 static inline unsigned int content_volume(unsigned int file)
 {
 	return file < FIRST_OBJECT ? file % VOLUMES : (file - FIRST_OBJECT) / (1 + DEVICES);
