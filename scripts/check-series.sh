@@ -25,7 +25,8 @@ exec 3>&2
 logs=$top/build/check-series
 patches=$logs/patches
 selftests=tools/testing/selftests
-source=${KERNEL:-$cache/linux-newest}
+source=${KERNEL:-$(find "$cache" -maxdepth 1 -type d -regex '.*/linux-[0-9]+\.[0-9]+' \
+	2>/dev/null | sort -V | tail -1 || :)}
 # Debian's Python has the modules that checkpatch's check of licences needs.
 export PATH=/usr/bin:$PATH
 
@@ -59,7 +60,7 @@ prepare() {
 	local new
 
 	"$top/scripts/setup.sh" build vm check series
-	[ -n "${KERNEL:-}" ] || "$top/scripts/setup.sh" source-newest
+	[ -n "${KERNEL:-}" ] || source=$("$top/scripts/setup.sh" source-newest)
 	place || die "$source: not a kernel tree"
 	alone -n || {
 		say "waiting for another one that is at work on the copy"

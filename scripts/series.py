@@ -20,7 +20,6 @@ import sys
 import tempfile
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cachefiles"
 MESSAGES = TOP / "scripts/series"
 SELFTESTS = "tools/testing/selftests"
 CACHING = "Documentation/filesystems/caching"
@@ -212,9 +211,11 @@ def main():
     kernel = os.environ.get("KERNEL")
     out = pathlib.Path(os.environ.get("OUT") or TOP / "build/series").resolve()
     if not kernel:
-        if subprocess.run((TOP / "scripts/setup.sh", "source-newest"), check=False).returncode:
+        setup = subprocess.run((TOP / "scripts/setup.sh", "source-newest"), text=True,
+                               stdout=subprocess.PIPE, check=False)
+        if setup.returncode:
             die("no kernel source; give KERNEL=TREE")
-        kernel = CACHE / "linux-newest"
+        kernel = setup.stdout.strip()
     kernel = pathlib.Path(kernel).resolve()
     if not (kernel / "fs/Kconfig").exists() or not (kernel / "MAINTAINERS").exists():
         die(f"{kernel}: not a kernel tree")

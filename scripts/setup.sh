@@ -7,7 +7,7 @@
 # argument everything but debug, coverage, series, 6.1, which is the older stock kernel, and
 # source-SERIES, which is what build-kernel.sh builds kernels of that series from;
 # source-newest is that of the newest series that there is, beside the project or in the
-# package lists.
+# package lists, and prints where it is.
 # Packages are installed by apt. Some are servers that tests run in a virtual machine;
 # those that are new here are neither started nor enabled. The stock kernel and its headers
 # are unpacked into the cache folder, the host's own kernel stays what it is. What is there
@@ -262,7 +262,7 @@ for what in "$@"; do
 		what=$(newest_source)
 		[ -n "$what" ] || die "no linux-source-* in the package lists"
 		kernel_source "$what"
-		ln -sfn "linux-$what" "$cache/linux-newest"
+		echo "$cache/linux-$what"
 		continue
 		;;
 	source-*)
