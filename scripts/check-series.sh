@@ -333,7 +333,7 @@ run_tests() {
 		--module ondemandfs --mem 3072 --timeout $((2400 * ${CF_TIME_SCALE:-1})) \
 		--add "$2:/job/kselftest" --add "$stdbuf:$stdbuf" --program fio --share --out "$log.out" -- \
 		env CF_TIME_SCALE="${CF_TIME_SCALE:-1}" /job/kselftest/run_kselftest.sh \
-		-o $((600 * ${CF_TIME_SCALE:-1})) ${options[@]+"${options[@]}"} \
+		-o $((1200 * ${CF_TIME_SCALE:-1})) ${options[@]+"${options[@]}"} \
 		>"$log.log" 2>"$log.err" || status=$?
 	grep -E '^not ok ' "$log.log" || :
 	grep -cE '^ok ' "$log.log" | sed 's/^0$/no program has run/; t; s/$/ programs pass/; s/^/note: /'
