@@ -204,21 +204,6 @@ stop() {
 	expect_not cf_bound "$1"
 }
 
-# unloads: nobody uses the module any more; it is there again afterwards
-unloads() {
-	local module
-
-	grep -q "^cachefiles " /proc/modules || return 0
-	for module in ondemandfs cachefiles; do
-		[ ! -e /sys/module/$module ] || cf_wait 5 rmmod "$module" 2>/dev/null || return
-	done
-	if command -v load-cachefiles >/dev/null; then
-		load-cachefiles "${CF_MODULE:-ours}"
-	else
-		modprobe cachefiles
-	fi
-}
-
 # --- tests ---
 
 # expect_limits FIRST-LINE BRUN BCULL BSTOP FRUN FCULL FSTOP
@@ -281,7 +266,7 @@ test_malformed() {
 	malformed ":2:.*not permitted" "dir $store" "bind"
 	malformed ":2:.*table size" "dir $store" "culltable 21"
 	mount -o remount,ro "$store" && malformed "$bind: errno 30" "dir $store"
-	expect unloads
+	expect cf_unloads
 	cf_unstore store
 }
 
@@ -331,7 +316,7 @@ test_restart() {
 		expect read_files "$nfs" {1..12}
 		cf_end "$holder" || :
 		expect umount "$nfs"
-		expect unloads
+		expect cf_unloads
 	done
 
 	age 3 0
@@ -620,7 +605,7 @@ test_second() {
 	fi
 	expect umount "$nfs"
 	stop first
-	expect unloads
+	expect cf_unloads
 	cf_unstore store
 }
 

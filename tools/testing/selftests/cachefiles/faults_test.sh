@@ -344,21 +344,6 @@ begin() {
 	progress
 }
 
-# unloads: nobody uses the module any more; it is there again afterwards
-unloads() {
-	local module
-
-	grep -q "^cachefiles " /proc/modules || return 0
-	for module in ondemandfs cachefiles; do
-		[ ! -e /sys/module/$module ] || cf_wait 5 rmmod "$module" 2>/dev/null || return
-	done
-	if command -v load-cachefiles >/dev/null; then
-		load-cachefiles "${CF_MODULE:-ours}"
-	else
-		modprobe cachefiles
-	fi
-}
-
 # in_time COMMAND...: succeeds within a few seconds
 in_time() {
 	local start=$SECONDS
@@ -374,7 +359,7 @@ end_all() {
 	in_time umount_all
 	[ -z "$device" ] || in_time cf_close_cache device
 	expect cf_wait 30 cf_not cf_bound "$tag"
-	in_time unloads
+	in_time cf_unloads
 	in_time cf_umount "$store" || return
 	if [ "${1-}" = repair ]; then
 		whole_device && expect repair_store || return

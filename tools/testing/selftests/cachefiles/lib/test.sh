@@ -154,6 +154,22 @@ cf_need_module() {
 	done
 }
 
+# cf_unloads: nobody uses cachefiles any more; it is there again afterwards
+cf_unloads() {
+	local module
+
+	grep -q "^cachefiles " /proc/modules || return 0
+	for module in ondemandfs cachefiles; do
+		[ ! -e /sys/module/$module ] || cf_wait 5 rmmod "$module" 2>/dev/null || return
+	done
+	# Ours may be one that was built outside the kernel's tree, or all that there is.
+	if [ "${CF_MODULE:-ours}" = ours ]; then
+		modprobe cachefiles && { modprobe -q ondemandfs || :; }
+	else
+		load-cachefiles "$CF_MODULE"
+	fi
+}
+
 # cf_have_fs TYPE: status 0 if the kernel has that file system
 cf_have_fs() {
 	modprobe -q "$1" || :
