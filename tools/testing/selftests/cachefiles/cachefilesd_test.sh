@@ -615,6 +615,8 @@ read -r randomize </proc/sys/kernel/randomize_va_space
 cf_need cachefilesd setfattr
 cf_need_nfs
 cf_need_fs ext4
+# Its init script does so, and the daemon does not.
+modprobe -q cachefiles || :
 echo 0 >/proc/sys/kernel/randomize_va_space
 cf_nfs_server "$served" || cf_skip_all "no NFS server"
 make_files 1 $files || cf_skip_all "no room"
