@@ -422,9 +422,9 @@ static int op_inject(struct fz_task *t)
 
 static int op_unload(struct fz_task *t)
 {
-	/* Mounts and caches come and go, but the parent's device stays. */
+	/* Mounts and caches come and go, but the parent's device stays.  ENOENT: built in. */
 	return FZ_REFUSED(t, fz_err(syscall(SYS_delete_module, "cachefiles", O_NONBLOCK)), EAGAIN,
-			  EBUSY);
+			  EBUSY, ENOENT);
 }
 
 const struct fz_op fz_device_ops[] = {
