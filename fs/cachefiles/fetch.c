@@ -202,10 +202,12 @@ static bool cachefiles_fetch_is_being_filled(const struct cachefiles_io *io)
 static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
 				 const struct cachefiles_look *look, struct list_head *todo)
 {
+	size_t len = io->len;
 	loff_t cut = 0;
 	int ret;
 
-	ret = cachefiles_io_cut(io, min(data, round_up(io->pos + 1, CACHEFILES_FETCH_MAX)), todo);
+	cachefiles_ondemand_slice(io->pos, &len);
+	ret = cachefiles_io_cut(io, min(data, io->pos + (loff_t)len), todo);
 	if (!ret)
 		ret = cachefiles_fetch(io, look, &cut);
 	if (ret == CACHEFILES_LOOK_AGAIN && cut)
