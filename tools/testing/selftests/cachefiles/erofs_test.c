@@ -237,6 +237,19 @@ static int prepare(struct cf_env *e, struct cf_server *s, const char *tree, cons
 	return ret;
 }
 
+/* "image" and "second", which have the same content and share a blob. */
+static int prepare_two(struct cf_env *e, struct cf_server *s, const char *tree,
+		       const char *chunks)
+{
+	char image[160];
+	int ret = prepare(e, s, tree, "image", chunks, NULL, 1);
+
+	if (ret)
+		return ret;
+	snprintf(image, sizeof(image), "%s-image", e->mnt);
+	return serve_file(s, "second", image);
+}
+
 /* What to mount the image @key with. */
 static void mount_options(char opts[128], const char *key, unsigned int devices)
 {
@@ -398,17 +411,13 @@ TEST_F(one, domain)
 	const char *second = "fsid=second,domain_id=domain,device=blob0";
 	struct visit a = { self->e.mnt, self->tree, 0, self->bytes };
 	struct visit b = { self->other, self->tree, 5, self->bytes };
-	char image[160];
 	unsigned long reads;
 	int ret;
 
-	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=16384", NULL,
-		      1);
+	ret = prepare_two(&self->e, &self->s, self->tree, "--chunksize=16384");
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
-	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
-	ASSERT_EQ(0, serve_file(&self->s, "second", image));
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 	ASSERT_EQ(0, erofs_mount(self->e.mnt, first));
 	ASSERT_EQ(0, erofs_mount(self->other, second));
@@ -498,16 +507,12 @@ TEST_F(one, one_read_for_two)
 	struct cf_reader one, two;
 	struct cf_result res;
 	unsigned long reads;
-	char image[160];
 	int trace, ret;
 
-	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=524288", NULL,
-		      1);
+	ret = prepare_two(&self->e, &self->s, self->tree, "--chunksize=524288");
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
-	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
-	ASSERT_EQ(0, serve_file(&self->s, "second", image));
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 	ASSERT_EQ(0, erofs_mount(self->e.mnt, "fsid=image,domain_id=d,device=blob0"));
 	ASSERT_EQ(0, erofs_mount(self->other, "fsid=second,domain_id=d,device=blob0"));
@@ -681,16 +686,12 @@ TEST_F_TIMEOUT(one, d86_domain, 120)
 	struct mounting again = { self->other, "fsid=image" };
 	struct cf_reader one, two;
 	struct cf_result res;
-	char image[160];
 	int ret;
 
-	ret = prepare(&self->e, &self->s, self->tree, "image", "--chunksize=16384", NULL,
-		      1);
+	ret = prepare_two(&self->e, &self->s, self->tree, "--chunksize=16384");
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
-	snprintf(image, sizeof(image), "%s-image", self->e.mnt);
-	ASSERT_EQ(0, serve_file(&self->s, "second", image));
 	ASSERT_EQ(0, cf_server_thread(&self->s));
 
 	ASSERT_EQ(0, erofs_mount(self->e.mnt, a.m.opts));

@@ -576,9 +576,7 @@ static bool chosen(const struct item *i)
 
 static bool enough(void)
 {
-	unsigned int first;
-
-	return who.kills >= sh->opt.kills && (sh->opt.brief || !content_unread(&first));
+	return who.kills >= sh->opt.kills && (sh->opt.brief || !content_unread(NULL));
 }
 
 void campaign(void)

@@ -109,8 +109,8 @@ unsigned int content_index(unsigned int file)
 }
 
 /*
- * How many files nobody has read yet, and the first of them.  Counted from the marks: a
- * reader that is killed keeps no count.
+ * How many files nobody has read yet; the first of them goes to @first unless that is NULL.
+ * Counted from the marks: a reader that is killed keeps no count.
  */
 unsigned int content_unread(unsigned int *first)
 {
@@ -119,7 +119,8 @@ unsigned int content_unread(unsigned int *first)
 	for (unsigned int file = sh->opt.files; file--;) {
 		if (atomic_load(&sh->seen[file]))
 			continue;
-		*first = file;
+		if (first)
+			*first = file;
 		n++;
 	}
 	return n;

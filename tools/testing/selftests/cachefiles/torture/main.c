@@ -204,7 +204,6 @@ static void print_points(void)
 
 static void print_counts(FILE *f, const char *prefix, const char *equals)
 {
-	unsigned int first = 0, unread = content_unread(&first);
 	const struct {
 		const char		*name;
 		unsigned long long	n;
@@ -235,7 +234,7 @@ static void print_counts(FILE *f, const char *prefix, const char *equals)
 		{ "bytes_served", sh->served },
 		{ "bytes_compared", sh->bytes },
 		{ "files_opened", sh->visits },
-		{ "files_seen", sh->opt.files - unread },
+		{ "files_seen", sh->opt.files - content_unread(NULL) },
 		{ "mapped", sh->mapped },
 		{ "errors_allowed", sh->excused },
 		{ "errors", sh->errors },

@@ -538,12 +538,10 @@ static void reap(void)
 
 static void say_progress(void)
 {
-	unsigned int first;
-
 	who.last_word = cf_now();
 	printf("# %4lld s: %lu kills, %lu with work; %lu files opened, %u of %u seen, %lu MiB\n",
 	       (cf_now() - who.started) / 1000, who.kills, who.busy, sh->visits,
-	       sh->opt.files - content_unread(&first), sh->opt.files, sh->bytes >> 20);
+	       sh->opt.files - content_unread(NULL), sh->opt.files, sh->bytes >> 20);
 	fflush(stdout);
 }
 
