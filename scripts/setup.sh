@@ -198,12 +198,8 @@ source_tarball() {
 		return
 	fi
 	if [ ! -e "$cache/$name" ]; then
-		offered | grep -qxF "$1" || {
-			apt_update
-			offered | grep -qxF "$1"
-		} || die "no source of Linux $1: the package lists have no linux-source-$1, and" \
-			"there is no ../shared/kernels/linux-$1.tar.xz"
-		file=$(fetch "linux-source-$1")
+		file=$(fetch "linux-source-$1") ||
+			die "no source of Linux $1; ../shared/kernels/linux-$1.tar.xz would do"
 		say "unpacking ${file##*/}"
 		dpkg-deb --fsys-tarfile "$file" |
 			tar -xOf - "./usr/src/$name" >"$cache/$name.new.$$"
