@@ -148,6 +148,22 @@ runner_begin() {
 	[ -n "$out" ] || out=$work/out
 }
 
+# stale_int3 CONSOLE: the machine has died of a breakpoint that its memory does not have.
+# The kernel changes its code (tracepoints, static keys) under an int3, which it takes away
+# again. TCG before QEMU 8.1 translates a page before it watches it for changes, so a
+# processor that translates at that moment keeps the int3, and nobody answers for it any
+# more. That the code line shows another byte before <RIP> tells it from one that was meant.
+stale_int3() {
+	awk '/int3: 0000 \[#/ { oops = 1 }
+		oops && / Code: / {
+			for (i = 2; i <= NF; i++)
+				if ($i ~ /^</)
+					stale = $(i - 1) != "cc"
+			exit
+		}
+		END { exit !stale }' "$1" 2>/dev/null
+}
+
 # --- for scripts that check something, and keep logs in $logs ---
 
 logs=
