@@ -25,6 +25,8 @@
 
 #ifndef COMPAT_HAVE_MNT_IDMAP
 #define mnt_idmap user_namespace
+#define old_mnt_idmap old_mnt_userns
+#define new_mnt_idmap new_mnt_userns
 #define nop_mnt_idmap init_user_ns
 #endif
 
@@ -81,15 +83,8 @@ struct dentry *start_removing(struct mnt_idmap *idmap, struct dentry *parent, st
 struct dentry *start_removing_dentry(struct dentry *parent, struct dentry *child);
 void end_dirop(struct dentry *dentry);
 
-static inline void end_creating(struct dentry *child)
-{
-	end_dirop(child);
-}
-
-static inline void end_removing(struct dentry *child)
-{
-	end_dirop(child);
-}
+#define end_creating end_dirop
+#define end_removing end_dirop
 
 static inline struct dentry *end_creating_keep(struct dentry *child)
 {
@@ -98,25 +93,7 @@ static inline struct dentry *end_creating_keep(struct dentry *child)
 	end_dirop(child);
 	return child;
 }
-#endif /* COMPAT_HAVE_START_CREATING */
 
-#ifndef COMPAT_HAVE_MKDIR_DENTRY
-static inline struct dentry *compat_vfs_mkdir(struct mnt_idmap *idmap, struct inode *dir,
-					      struct dentry *dentry, umode_t mode,
-					      void *delegated_inode)
-{
-	int ret = vfs_mkdir(idmap, dir, dentry, mode);
-
-	if (!ret)
-		return dentry;
-	end_creating(dentry);
-	return ERR_PTR(ret);
-}
-
-#define vfs_mkdir compat_vfs_mkdir
-#endif /* COMPAT_HAVE_MKDIR_DENTRY */
-
-#ifndef COMPAT_HAVE_START_CREATING
 struct compat_renamedata {
 	struct mnt_idmap *mnt_idmap;
 	struct dentry *old_parent;
@@ -130,13 +107,8 @@ struct compat_renamedata {
 static inline int compat_vfs_rename(struct compat_renamedata *rd)
 {
 	struct renamedata old = {
-#ifdef COMPAT_HAVE_MNT_IDMAP
 		.old_mnt_idmap		= rd->mnt_idmap,
 		.new_mnt_idmap		= rd->mnt_idmap,
-#else
-		.old_mnt_userns		= rd->mnt_idmap,
-		.new_mnt_userns		= rd->mnt_idmap,
-#endif
 		.old_dir		= d_inode(rd->old_parent),
 		.old_dentry		= rd->old_dentry,
 		.new_dir		= d_inode(rd->new_parent),
@@ -155,6 +127,22 @@ int start_renaming_dentry(struct renamedata *rd, int lookup_flags, struct dentry
 			  struct qstr *new_last);
 void end_renaming(struct renamedata *rd);
 #endif /* COMPAT_HAVE_START_CREATING */
+
+#ifndef COMPAT_HAVE_MKDIR_DENTRY
+static inline struct dentry *compat_vfs_mkdir(struct mnt_idmap *idmap, struct inode *dir,
+					      struct dentry *dentry, umode_t mode,
+					      void *delegated_inode)
+{
+	int ret = vfs_mkdir(idmap, dir, dentry, mode);
+
+	if (!ret)
+		return dentry;
+	end_creating(dentry);
+	return ERR_PTR(ret);
+}
+
+#define vfs_mkdir compat_vfs_mkdir
+#endif /* COMPAT_HAVE_MKDIR_DENTRY */
 
 #ifndef COMPAT_HAVE_LOOKUP_ONE_QSTR
 static inline struct dentry *compat_lookup_one_positive_unlocked(struct mnt_idmap *idmap,
@@ -307,36 +295,24 @@ struct compat_fs_parse_result {
 	};
 };
 
-static inline int compat_fs_parse(struct fs_context *fc, const struct fs_parameter_spec *desc,
-				  struct fs_parameter *param, void *result)
-{
-	return fs_parse(fc, desc, param, result);
+#define COMPAT_FS_PARAM_IS(id)								\
+static inline int compat_fs_param_is_##id(struct p_log *log, const struct fs_parameter_spec *p, \
+					  struct fs_parameter *param,			\
+					  struct fs_parse_result *result)		\
+{											\
+	int ret = fs_param_is_u32(log, p, param, result);				\
+	k##id##_t kid = make_k##id(current_user_ns(), result->uint_32);			\
+											\
+	result->uint_32 = __k##id##_val(kid);						\
+	return ret ?: id##_valid(kid) ? 0 :						\
+		inval_plog(log, "Bad value for '%s'", param->key);			\
 }
 
-static inline int compat_fs_param_is_uid(struct p_log *log, const struct fs_parameter_spec *p,
-					 struct fs_parameter *param,
-					 struct fs_parse_result *result)
-{
-	int ret = fs_param_is_u32(log, p, param, result);
-	kuid_t uid = make_kuid(current_user_ns(), result->uint_32);
-
-	result->uint_32 = __kuid_val(uid);
-	return ret ?: uid_valid(uid) ? 0 : inval_plog(log, "Bad value for '%s'", param->key);
-}
-
-static inline int compat_fs_param_is_gid(struct p_log *log, const struct fs_parameter_spec *p,
-					 struct fs_parameter *param,
-					 struct fs_parse_result *result)
-{
-	int ret = fs_param_is_u32(log, p, param, result);
-	kgid_t gid = make_kgid(current_user_ns(), result->uint_32);
-
-	result->uint_32 = __kgid_val(gid);
-	return ret ?: gid_valid(gid) ? 0 : inval_plog(log, "Bad value for '%s'", param->key);
-}
+COMPAT_FS_PARAM_IS(uid)
+COMPAT_FS_PARAM_IS(gid)
 
 #define fs_parse_result compat_fs_parse_result
-#define fs_parse compat_fs_parse
+#define fs_parse(fc, desc, param, result) fs_parse(fc, desc, param, (void *)(result))
 #define fsparam_uid(name, opt) __fsparam(compat_fs_param_is_uid, name, opt, 0, NULL)
 #define fsparam_gid(name, opt) __fsparam(compat_fs_param_is_gid, name, opt, 0, NULL)
 #endif /* COMPAT_HAVE_FSPARAM_UID */
