@@ -179,20 +179,23 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 }
 
 /*
- * Data were found in @io, after cachefiles_io_begin_read().  Do they count, or are
- * they being written?
+ * Data were found in all of @io, after cachefiles_io_begin_read().  How much of it
+ * counts, since it is not being written?
+ *
+ * Return: Where that ends; at or before @io's first byte if nothing counts.
  */
-static bool cachefiles_fetch_is_being_filled(const struct cachefiles_io *io)
+static loff_t cachefiles_fetch_settled(const struct cachefiles_io *io)
 {
 	struct cachefiles_ondemand *od = io->req.od;
+	loff_t end = io->pos + (loff_t)io->len;
 	const struct cachefiles_fill *fill;
 
 	guard(spinlock)(&od->queue->lock);
 	list_for_each_entry(fill, &od->fills, link) {
-		if (fill->pos < io->pos + (loff_t)io->len && fill->end > io->pos)
-			return true;
+		if (fill->end > io->pos)
+			end = min(end, fill->pos);
 	}
-	return false;
+	return end;
 }
 
 /*
@@ -224,7 +227,7 @@ static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
 static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefiles_look *look,
 				 struct list_head *todo)
 {
-	loff_t end, data, hole;
+	loff_t end, data, hole, settled;
 	struct file *file;
 	int ret;
 
@@ -246,8 +249,11 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	if (!ret && hole > io->pos) {
 		ret = cachefiles_io_cut(io, hole, todo);
 		cachefiles_delay(CACHEFILES_DELAY_FOUND);
-		if (!ret && cachefiles_fetch_is_being_filled(io))
+		settled = cachefiles_fetch_settled(io);
+		if (!ret && settled <= io->pos)
 			ret = CACHEFILES_LOOK_FETCH;
+		else if (!ret)
+			ret = cachefiles_io_cut(io, settled, todo);
 		if (!ret) {
 			cachefiles_delay(CACHEFILES_DELAY_START);
 			cachefiles_io_start(io, file);

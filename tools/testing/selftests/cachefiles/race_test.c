@@ -536,6 +536,41 @@ TEST_F(race, read_during_a_fill)
 	EXPECT_EQ(-1, res.bad);
 }
 
+/* What lies before it is, and nobody is asked for it again. */
+TEST_F(race, read_up_to_a_fill)
+{
+	struct call c = { .seed = 1, .off = 64 * KB };
+	struct cf_env *e = &self->e;
+	struct cf_msg m[2];
+	struct cf_result res;
+	struct cf_reader r;
+	int trap, ret;
+
+	c.fd = open_object(e, &r, "file", MB, m);
+	ASSERT_LE(0, c.fd);
+	ASSERT_EQ(64 * KB, cf_fill(c.fd, 1, 0, 64 * KB, MB));
+	trap = cf_delay_arm("written", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	/* One read of what is there, what is being written, and what is missing. */
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 128 * KB));
+	for (unsigned int i = 0; i < ARRAY_SIZE(m); i++) {
+		ASSERT_EQ(0, cf_expect(e->dev, &m[i], CACHEFILES_OP_READ, LONG));
+		EXPECT_LE(64 * KB, cf_rd(&m[i])->off);
+	}
+	EXPECT_EQ(64 * KB, cf_rd(&m[0])->len + cf_rd(&m[1])->len);
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(4096, ret);
+	for (unsigned int i = 0; i < ARRAY_SIZE(m); i++)
+		ASSERT_EQ(0, serve_read(&m[i], c.fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(128 * KB, res.n);
+	EXPECT_EQ(-1, res.bad);
+}
+
 /* A write over data fails: who reads them is through before they are taken away. */
 static void read_before_failed_fill(struct __test_metadata *_metadata, struct cf_env *e,
 				    const char *point, bool served)
