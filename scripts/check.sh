@@ -306,16 +306,16 @@ not_ours() {
 
 # kselftest KERNEL|coverage [PROGRAM...]
 kselftest() {
-	local name=$1 kernel=$1 scale=${CF_TIME_SCALE:-1} slow='' trace=''
+	local name=$1 kernel=$1 scale=${CF_TIME_SCALE:-1} slow=1 trace=''
 	local patterns=(-name '*_test' -o -name '*_test.sh')
 	local programs=("${@:2}") left again='' why round=0 status p f s log options=() wrapper=
 
 	case $name in
-	# Slow tests, lifecycle_test above all, are for the fast kernel.
-	stock) slow=1 && trace=/out/trace ;;
-	debug) scale=10 ;;
-	kcsan) scale=4 && patterns=(-name '*_test') ;;
-	coverage) kernel=debug && scale=10 && options=(GCOV=y) && wrapper=with-coverage ;;
+	stock) trace=/out/trace ;;
+	# Slow tests, lifecycle_test above all, are for fast kernels.
+	debug) scale=10 && slow='' ;;
+	kcsan) scale=4 && slow='' && patterns=(-name '*_test') ;;
+	coverage) kernel=debug && scale=10 && slow='' && options=(GCOV=y) && wrapper=with-coverage ;;
 	esac
 	kernel_ready "$kernel" || {
 		fail "building the $kernel kernel"

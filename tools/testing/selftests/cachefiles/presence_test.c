@@ -959,7 +959,7 @@ TEST_F_TIMEOUT(suitable, full, 300)
 	int fd, dev;
 
 	if (!strcmp(variant->b.fstype, "fuse"))
-		SKIP(return, "has no end");
+		SKIP(return, "what is behind fuse here has no end");
 	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
 		dev = bind_to(self->s.m.where, e->tag, modes[i]);
 		ASSERT_LE(0, dev);
