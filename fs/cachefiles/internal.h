@@ -420,7 +420,7 @@ void cachefiles_object_exit(void);
 loff_t cachefiles_presence_next_data(struct file *file, loff_t pos, loff_t end);
 loff_t cachefiles_presence_next_hole(struct file *file, loff_t pos, loff_t end);
 bool cachefiles_presence_is_full(struct file *file, loff_t pos, loff_t end);
-loff_t cachefiles_presence_seek(struct file *file, loff_t pos, int whence);
+loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int whence);
 int cachefiles_presence_begin(struct cachefiles_object *object);
 bool cachefiles_presence_stays(struct cachefiles_object *object, int begun);
 void cachefiles_presence_begin_cut(struct cachefiles_object *object);

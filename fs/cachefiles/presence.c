@@ -101,6 +101,7 @@ bool cachefiles_presence_is_full(struct file *file, loff_t pos, loff_t end)
 /**
  * cachefiles_presence_seek - Tell somebody outside of the cache what is present
  * @file: A backing file.
+ * @size: Of its object, in bytes.  Somebody may have made the file longer than that.
  * @pos: Where to start, in bytes.
  * @whence: SEEK_DATA or SEEK_HOLE.
  *
@@ -108,9 +109,9 @@ bool cachefiles_presence_is_full(struct file *file, loff_t pos, loff_t end)
  * Return: as lseek(2): where data or a hole start, -ENXIO behind the end or if
  * there are no more data, or another error.
  */
-loff_t cachefiles_presence_seek(struct file *file, loff_t pos, int whence)
+loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int whence)
 {
-	loff_t end = i_size_read(file_inode(file));
+	loff_t end = min(i_size_read(file_inode(file)), round_up(size, CACHEFILES_GRANULE));
 	loff_t data;
 
 	if (pos < 0 || pos >= end)

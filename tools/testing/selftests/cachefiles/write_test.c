@@ -606,6 +606,27 @@ TEST_F(ondemand, what_is_there)
 	EXPECT_EQ(ENXIO, errno);
 }
 
+/* What lies behind the object is nothing, even if somebody has made its file longer. */
+TEST_F(ondemand, what_is_behind)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg m;
+	char path[512];
+	int fd;
+
+	fd = open_object(e, &r, "file", 10000, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(10000, cf_fill(fd, 1, 0, 10000, 10000));
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
+	ASSERT_EQ(0, truncate(path, MB));
+	EXPECT_EQ(12288, lseek(fd, 0, SEEK_HOLE));
+	EXPECT_EQ(-1, lseek(fd, 65536, SEEK_HOLE));
+	EXPECT_EQ(ENXIO, errno);
+	EXPECT_EQ(-1, lseek(fd, 12288, SEEK_DATA));
+	EXPECT_EQ(ENXIO, errno);
+}
+
 TEST_F(ondemand, bad_buffer)
 {
 	struct cf_env *e = &self->e;
