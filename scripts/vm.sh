@@ -379,7 +379,7 @@ progress "booting $release ($accel, $cpus processors${icount:+, icount})"
 SECONDS=0
 qemu-system-x86_64 -M q35 "${machine[@]}" -smp "$cpus" -m "$mem" -display none \
 	-nodefaults -no-user-config -no-reboot -kernel "$image" -initrd "$work/initrd" \
-	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init nokaslr no_timer_check mitigations=off \
+	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init nokaslr no_timer_check mitigations=off slab_nomerge \
 vm.timeout=$timeout ${kmemleak:+vm.kmemleak=y} $append" \
 	-chardev "file,id=console,path=$work/console" -serial chardev:console \
 	-device virtio-rng-pci -device virtio-serial-pci "${ports[@]}" ${drives[@]+"${drives[@]}"} \
