@@ -179,15 +179,14 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 }
 
 /*
- * Data were found in all of @io, after cachefiles_io_begin_read().  How much of it
+ * Data were found in @io up to @end, after cachefiles_io_begin_read().  How much of that
  * counts, since it is not being written?
  *
- * Return: Where that ends; at or before @io's first byte if nothing counts.
+ * Return: Where it ends; at or before @io's first byte if nothing counts.
  */
-static loff_t cachefiles_fetch_settled(const struct cachefiles_io *io)
+static loff_t cachefiles_fetch_settled(const struct cachefiles_io *io, loff_t end)
 {
 	struct cachefiles_ondemand *od = io->req.od;
-	loff_t end = io->pos + (loff_t)io->len;
 	const struct cachefiles_fill *fill;
 
 	guard(spinlock)(&od->queue->lock);
@@ -247,13 +246,10 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	hole = data == io->pos ? cachefiles_presence_next_hole(file, io->pos, end) : io->pos;
 	ret = min3(data, hole, (loff_t)0);
 	if (!ret && hole > io->pos) {
-		ret = cachefiles_io_cut(io, hole, todo);
 		cachefiles_delay(CACHEFILES_DELAY_FOUND);
-		settled = cachefiles_fetch_settled(io);
-		if (!ret && settled <= io->pos)
-			ret = CACHEFILES_LOOK_FETCH;
-		else if (!ret)
-			ret = cachefiles_io_cut(io, settled, todo);
+		settled = cachefiles_fetch_settled(io, hole);
+		ret = settled > io->pos ? cachefiles_io_cut(io, settled, todo) :
+		      CACHEFILES_LOOK_FETCH;
 		if (!ret) {
 			cachefiles_delay(CACHEFILES_DELAY_START);
 			cachefiles_io_start(io, file);
