@@ -222,6 +222,8 @@ static void print_counts(FILE *f, const char *prefix, const char *equals)
 		{ "umounts", who.umounts },
 		{ "umounts_forced", who.forced },
 		{ "culls", who.culls },
+		{ "files_culled", sh->culled },
+		{ "longest_cull_ms", sh->longest_cull },
 		{ "opens", sh->opens },
 		{ "reopens", sh->reopens },
 		{ "reads", sh->reads },

@@ -24,9 +24,9 @@
 /* How long a system call may take while somebody serves, and after the cache's end. */
 #define STUCK		15000
 #define ENDED		5000
-/* So many files are culled at a time, at most; it takes no longer, nor does a sync. */
+/* So many files are culled at a time, at most. */
 #define CULL		500
-#define CULLED		60000
+#define SYNCED		60000
 /* A reader that is killed is gone by then. */
 #define GONE		5000
 #define NOTES		24
@@ -143,18 +143,24 @@ static void kill_some_reader(void)
 
 static void tell_threads(pid_t pid)
 {
-	char path[64], text[2048], *next;
+	char path[64], text[2048], *at, *next;
 	struct dirent *de;
 	DIR *d;
 
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	d = opendir(path);
 	while (d && (de = readdir(d))) {
-		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stack", pid, de->d_name);
-		if (*de->d_name == '.' || cf_read_file(path, text, sizeof(text)) <= 0)
+		if (*de->d_name == '.')
 			continue;
-		printf("#   %s:", de->d_name);
-		for (char *at = text; at && *at; at = next) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/status", pid, de->d_name);
+		if (cf_read_file(path, text, sizeof(text)) <= 0)
+			continue;
+		at = strstr(text, "\nState:\t");
+		printf("#   %s in %c:", de->d_name, at ? at[8] : '?');
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stack", pid, de->d_name);
+		if (cf_read_file(path, text, sizeof(text)) <= 0)
+			*text = '\0';
+		for (at = text; at && *at; at = next) {
 			next = strchr(at, '\n');
 			if (next)
 				*next++ = '\0';
@@ -375,15 +381,23 @@ static int do_drop(void)
 static int cull_one(const char *path, void *left)
 {
 	const char *slash = strrchr(path, '/');
+	long long since = cf_now(), ms;
 	char dir[1024];
+	int ret;
 
+	atomic_store(&sh->cull_step, since);
 	if (!*(int *)left || !draw(3) || (sh->opt.erofs && !strstr(path, "/Ierofs,")))
 		return -1;
 	--*(int *)left;
 	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
 	if (chdir(dir))
 		return -errno;
-	return cf_cmd(who.device, "cull %s", slash + 1);
+	ret = cf_cmd(who.device, "cull %s", slash + 1);
+	add(&sh->culled, !ret);
+	ms = cf_now() - since;
+	if (ms > atomic_load(&sh->longest_cull))
+		atomic_store(&sh->longest_cull, ms);
+	return ret;
 }
 
 static int do_cull(int mount_nr)
@@ -476,13 +490,28 @@ static bool no_helper(void)
 	return !who.helper;
 }
 
+/*
+ * Wait for its end.  One that culls has as long as it goes on from file to file: how
+ * much there is to free, and how fast that goes, says nothing about anybody being stuck.
+ */
+static bool helper_ends(int ms)
+{
+	long long step;
+
+	do {
+		step = atomic_load(&sh->cull_step);
+		if (pump(ms, no_helper))
+			return true;
+	} while (!atomic_load(&sh->failed) && atomic_load(&sh->cull_step) != step);
+	return false;
+}
+
 /* Start one when there is none, and wait for its end: 0, or a positive errno. */
 int helper_run(enum helper_job job, int mount_nr)
 {
-	int ms = cf_ms(job == H_CULL || job == H_SYNC ? CULLED : STUCK);
+	int ms = cf_ms(job == H_SYNC ? SYNCED : STUCK);
 
-	if (!pump(cf_ms(CULLED), no_helper) || !helper_start(job, mount_nr) ||
-	    !pump(ms, no_helper)) {
+	if (!helper_ends(cf_ms(SYNCED)) || !helper_start(job, mount_nr) || !helper_ends(ms)) {
 		tell_waiting();
 		fault("helper %d for mount %d takes %lld ms", job, mount_nr,
 		      cf_now() - who.helper_since);

@@ -125,6 +125,9 @@ struct torture {
 	_Atomic unsigned long	opens, reopens, reads, closes, served, faulted;
 	_Atomic unsigned long	refused, foreign, stale_tried, stale_accepted;
 	_Atomic unsigned long	visits, bytes, excused, mapped;
+	_Atomic unsigned long	culled;
+	/* When the helper that culls has last come to a file, and the longest for one. */
+	_Atomic long long	cull_step, longest_cull;
 	_Atomic unsigned long	mismatches, errors;
 
 	/* By file: the cache's generation that it was opened in, and has it been read. */
