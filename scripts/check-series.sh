@@ -339,11 +339,11 @@ run_programs() {
 
 # run_tests KERNEL DIR: what comes of them
 run_tests() {
-	local log=$logs/run-${1##*-} status=0
+	local log=$logs/run-${1##*-} status=0 why
 
 	run_programs "$@" "$log" || status=$?
-	if [ $status != 0 ] && stale_int3 "$log.out/console.log"; then
-		echo "note: QEMU has executed an int3 that was no longer there; once more"
+	if [ $status != 0 ] && why=$(not_ours "$log"); then
+		echo "note: $why; once more"
 		status=0
 		run_programs "$@" "$log" || status=$?
 	fi

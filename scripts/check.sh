@@ -290,20 +290,6 @@ result() {
 	printf '%s\t%s\t0\t%d\t0\t0\n' "$@" >>"$logs/results"
 }
 
-# not_ours LOG: says what has killed the machine, if neither our code nor the tests can.
-# netfs of 6.12 needs no cache for its fault, only a file whose last page it does not fill:
-# the second of three slices ends while the first one is done and leaves the list, what it
-# hands over to that one is lost, and the third finds nobody.
-not_ours() {
-	if grep -q "netfs: Can't donate prior to front" "$1.out/console.log" 2>/dev/null; then
-		echo "netfs of this kernel has lost a donation, and BUG() is its answer"
-	elif stale_int3 "$1.out/console.log"; then
-		echo "QEMU has executed an int3 that was no longer there"
-	else
-		return 1
-	fi
-}
-
 # kselftest KERNEL|coverage [PROGRAM...]
 kselftest() {
 	local name=$1 kernel=$1 scale=${CF_TIME_SCALE:-1} slow=1 trace=''
