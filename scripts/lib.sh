@@ -87,12 +87,13 @@ unfulfilled() {
 	done
 }
 
-# run_make LOG ARGUMENT...: progress is the number of objects
+# run_make LOG ARGUMENT...: progress is the number of objects, which the -s of a make that
+# has started us would have kept quiet
 run_make() {
 	local log=$1 pid next=$((SECONDS + 20))
 
 	shift
-	make -j "$jobs" "$@" >"$log" 2>&1 &
+	env -u MAKEFLAGS make -j "$jobs" "$@" >"$log" 2>&1 &
 	pid=$!
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 1
