@@ -9,8 +9,10 @@
 # coverage: all on the debug kernel, counting lines (scripts/coverage.sh reads the counts).
 # Kernels are built when they are not there. all: static, vm on the stock kernel, and on
 # the debug kernel those tests that are about lifetime and locking. matrix: vm on every
-# kernel that is supported, or on KERNELS="NAME...", with a table at the end that is also
-# written to build/check/matrix.tap and matrix.json. TEST...: only these.
+# kernel that is supported, or on KERNELS="NAME...", MACHINES=N of them at a time (default
+# 1; one keeps little more than one processor busy, and two want CF_TIME_SCALE=2), with a
+# table at the end that is also written to build/check/matrix.tap and matrix.json.
+# TEST...: only these.
 #
 # Prints one line for each check or test program, what failed in full, and at the end
 # "N passed, N failed, N skipped". Logs are kept in build/check. With all and static,
@@ -290,23 +292,22 @@ result() {
 	printf '%s\t%s\t0\t%d\t0\t0\n' "$@" >>"$logs/results"
 }
 
-# kselftest KERNEL|coverage [PROGRAM...]
-kselftest() {
-	local name=$1 kernel=$1 scale=${CF_TIME_SCALE:-1} slow=1 trace=''
-	local patterns=(-name '*_test' -o -name '*_test.sh')
-	local programs=("${@:2}") left again='' why round=0 status p f s log options=() wrapper=
+# kselftest_kernel KERNEL|coverage: the kernel that is meant
+kselftest_kernel() {
+	echo "${1/#coverage/debug}"
+}
 
-	case $name in
-	stock) trace=/out/trace ;;
-	# Slow tests, lifecycle_test above all, are for fast kernels.
-	debug) scale=10 && slow='' ;;
-	kcsan) scale=4 && slow='' && patterns=(-name '*_test') ;;
-	coverage) kernel=debug && scale=10 && slow='' && options=(GCOV=y) && wrapper=with-coverage ;;
-	esac
+# kselftest_build KERNEL|coverage: the kernel, modules for it and the programs; false if one of
+# them cannot be built
+kselftest_build() {
+	local name=$1 kernel options=()
+
+	kernel=$(kselftest_kernel "$name")
+	[ "$name" != coverage ] || options=(GCOV=y)
 	kernel_ready "$kernel" || {
 		fail "building the $kernel kernel"
 		result "$name" "building the kernel" 1
-		return
+		return 1
 	}
 	make -s -j "$jobs" KDIR="$kernel" DEBUG=y ERROR_INJECTION=y TEST_MODULES=y \
 		BUILD="build/kselftest-$name" ${options[@]+"${options[@]}"} \
@@ -314,13 +315,29 @@ kselftest() {
 		result "$name" "building the modules" 1
 		fail "modules for the $kernel kernel, $logs/make-$name.log:"
 		tail -20 "$logs/make-$name.log"
-		return
+		return 1
 	}
 	kselftest_programs || {
 		result "$name" "building the kselftests" 1
 		fail "building the kselftests"
-		return
+		return 1
 	}
+}
+
+# kselftest_run KERNEL|coverage [PROGRAM...]: after kselftest_build
+kselftest_run() {
+	local name=$1 kernel scale=${CF_TIME_SCALE:-1} slow=1 trace=''
+	local patterns=(-name '*_test' -o -name '*_test.sh')
+	local programs=("${@:2}") left again='' why round=0 status p f s log wrapper=
+
+	kernel=$(kselftest_kernel "$name")
+	case $name in
+	stock) trace=/out/trace ;;
+	# Slow tests, lifecycle_test above all, are for fast kernels.
+	debug) scale=10 && slow='' ;;
+	kcsan) scale=4 && slow='' && patterns=(-name '*_test') ;;
+	coverage) scale=10 && slow='' && wrapper=with-coverage ;;
+	esac
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(
 		find build/selftests -maxdepth 1 \( "${patterns[@]}" \) -printf '%f\n' | sort)
 	slow=${CF_SLOW-$slow}
@@ -372,15 +389,33 @@ kselftest() {
 	done
 }
 
+# kselftest KERNEL|coverage [PROGRAM...]
+kselftest() {
+	! kselftest_build "$1" || kselftest_run "$@"
+}
+
 check_newest() {
 	grep -Lx y "build/kselftest-${kernels[-1]}"/probe/*.probe
+}
+
+# matrix_run KERNEL [PROGRAM...]: with logs and sums of its own, as others run at the same time
+matrix_run() {
+	logs=$logs/$1
+	passed=0 failed=0 skipped=0
+	rm -rf "$logs"
+	mkdir -p "$logs"
+	: >"$logs/results"
+	{
+		kselftest_run "$@"
+		echo "$passed $failed $skipped" >"$logs/sums"
+	} 2>&1 | sed -u "s/^/$1: /"
 }
 
 # matrix PROGRAM...: the kselftests on every kernel that we support. Nothing is supported
 # that does not stand here.
 kernels=(stock-6.1 stock base-6.1 base base-7.3)
 matrix() {
-	local kernel list program series title number=0
+	local kernel list program series title number=0 ready=() p f s
 
 	read -ra list <<<"${KERNELS:-${kernels[*]}}"
 	for kernel in "${list[@]}"; do
@@ -391,9 +426,8 @@ matrix() {
 		[ -e "$kselftests/$program.c" ] || [ -x "$kselftests/$program" ] ||
 			die "TESTS: there is no $program in $kselftests"
 	done
+	[[ ${MACHINES:-1} =~ ^[1-9][0-9]*$ ]] || die "MACHINES: not a number: $MACHINES"
 	for kernel in "${list[@]}"; do
-		number=$((number + 1))
-		say "$kernel, $number of ${#list[@]}"
 		series=6.12
 		[ "$kernel" = "${kernel#*-}" ] || series=${kernel#*-}
 		case $kernel in
@@ -403,7 +437,25 @@ matrix() {
 		*) title=$kernel ;;
 		esac
 		printf '#\t%s\t%s\n' "$kernel" "$title" >>"$logs/results"
-		kselftest "$kernel" "$@"
+		! kselftest_build "$kernel" || ready+=("$kernel")
+	done
+	for kernel in ${ready[@]+"${ready[@]}"}; do
+		[ $number -lt "${MACHINES:-1}" ] || wait -n || :
+		number=$((number + 1))
+		say "$kernel, $number of ${#ready[@]}"
+		matrix_run "$kernel" "$@" &
+	done
+	wait
+	for kernel in ${ready[@]+"${ready[@]}"}; do
+		cat "$logs/$kernel/results" >>"$logs/results"
+		if read -r p f s <"$logs/$kernel/sums"; then
+			passed=$((passed + p))
+			failed=$((failed + f))
+			skipped=$((skipped + s))
+		else
+			result "$kernel" "the run, which has broken off" 1
+			fail "$kernel: the run has broken off"
+		fi
 	done
 	# That is what try-kernel compares a newer one with.
 	[ ! -d "build/kselftest-${kernels[-1]}/probe" ] ||
