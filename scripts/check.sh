@@ -437,6 +437,7 @@ matrix() {
 		*) title=$kernel ;;
 		esac
 		printf '#\t%s\t%s\n' "$kernel" "$title" >>"$logs/results"
+		say "building for $kernel"
 		! kselftest_build "$kernel" || ready+=("$kernel")
 	done
 	for kernel in ${ready[@]+"${ready[@]}"}; do
