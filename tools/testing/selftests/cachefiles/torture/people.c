@@ -26,6 +26,7 @@
 #define ENDED		5000
 /* So many files are culled at a time, at most. */
 #define CULL		500
+/* So long writing back takes, at most. */
 #define SYNCED		60000
 /* A reader that is killed is gone by then. */
 #define GONE		5000

@@ -182,7 +182,7 @@ void reader(int nr);
 
 /* watch.c */
 __attribute__((noreturn))
-void watch(pid_t parent);
+void watch(pid_t supervisor);
 
 /* people.c: processes of the supervisor, and waiting for them */
 enum helper_job { H_NONE, H_MOUNT, H_UMOUNT, H_FORCE, H_DROP, H_CULL, H_TOUCH, H_SYNC,

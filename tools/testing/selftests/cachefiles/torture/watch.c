@@ -32,8 +32,6 @@ static struct stuck {
 	bool			there;
 } stuck[MAX_STUCK];
 
-static pid_t supervisor;
-
 /* How often it has been switched away from, if it is in state D, and is it killed? */
 static bool is_in_d(int pid, int tid, unsigned long long *switches, bool *killed, char name[64])
 {
@@ -114,7 +112,7 @@ static void look_at(int pid, int tid)
 			report(s, name, ", and killing does not end it");
 	} else if (cf_now() - s->since > cf_ms(KILL_LIMIT)) {
 		/* Without the supervisor nobody would tell. */
-		if (pid == supervisor)
+		if (pid == getppid())
 			report(s, name, "");
 		else
 			kill(pid, SIGKILL);
@@ -142,12 +140,11 @@ static void for_numbers(const char *dir, int pid)
 	closedir(d);
 }
 
-void watch(pid_t parent)
+void watch(pid_t supervisor)
 {
-	supervisor = parent;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	cf_close_others(NULL, 0);
-	while (getppid() == parent) {
+	while (getppid() == supervisor) {
 		for_numbers("/proc", 0);
 		for (struct stuck *s = stuck; s < stuck + MAX_STUCK; s++) {
 			if (!s->there)
