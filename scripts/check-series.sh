@@ -49,23 +49,14 @@ place() {
 	objects=${tree/tree-/build-}
 }
 
-# alone [-n]: the copy is for one at a time, wherever it was started from
-alone() {
-	mkdir -p "$cache/series"
-	exec {lock}>"$cache/series/lock"
-	flock "$@" "$lock"
-}
-
 prepare() {
 	local new
 
 	"$top/scripts/setup.sh" build vm check series
 	[ -n "${KERNEL:-}" ] || source=$("$top/scripts/setup.sh" source-newest)
 	place || die "$source: not a kernel tree"
-	alone -n || {
-		say "waiting for another one that is at work on the copy"
-		alone
-	}
+	mkdir -p "$cache/series"
+	only_one "$cache/series/lock" "is at work on the copy"
 	[ "${KEEP:-}" != n ] || rm -rf "$tree" "$objects"
 	mkdir -p "$objects"
 	if [ ! -e "$tree" ]; then
@@ -391,7 +382,7 @@ case $#:${1:-all} in
 		echo 'skip: no kernel to put it on, which "make check-series" prepares'
 		exit 4
 	fi
-	alone -n || {
+	only_one "$cache/series/lock" || {
 		echo "skip: another check of the series is at work"
 		exit 4
 	}

@@ -52,6 +52,17 @@ kernel_ready() {
 	esac
 }
 
+# only_one FILE [WHAT]: until this process ends, with what it has started, others wait here
+# for FILE, and say for what. Status 1 at once, without WHAT, if another has it.
+only_one() {
+	exec {lock}>"$1"
+	flock -n "$lock" || {
+		[ $# -gt 1 ] || return 1
+		say "waiting for another one that $2"
+		flock "$lock"
+	}
+}
+
 # kernel_release DIR
 kernel_release() {
 	local images=("$1"/boot/vmlinuz-*)

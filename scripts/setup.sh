@@ -251,6 +251,7 @@ kernel_source() {
 
 [ $# -gt 0 ] || set -- build vm check bench
 mkdir -p "$cache"
+only_one "$cache/setup.lock" "sets things up"
 for what in "$@"; do
 	case $what in
 	source-newest)
