@@ -23,10 +23,12 @@
  *	  (inside fscache_withdraw_cookie(): locks of fscache)
  *	cache->space_lock, object->lock, cookie->lock
  *						innermost, never nested in each other
+ *	object->leaving
+ *	  (inside fscache_end_cookie_access(): the lock of a workqueue)
  *
- * None of the spinlocks is held over anything that can sleep, and all of them
- * are taken in process context only.  For the locks of the daemon protocol see
- * ondemand.h.
+ * None of the spinlocks is held over anything that can sleep.  object->leaving is
+ * taken in any context, with interrupts off, the others in process context only.
+ * For the locks of the daemon protocol see ondemand.h.
  */
 #ifndef CACHEFILES_INTERNAL_H
 #define CACHEFILES_INTERNAL_H
@@ -231,6 +233,7 @@ struct cachefiles_volume {
  * @link: In cache->objects, empty once withdrawn (L).
  * @lock: Guards @file.
  * @file: The backing file, or NULL (O).
+ * @leaving: Held by an operation that gives back its access on the cookie.
  * @cuts_begun: Counts what was taken away from the file, see presence.c (A).
  * @cuts_done: The same, counted when it was done (A).
  * @distrusted: Nobody knows what is in @file; cachefiles_presence_distrust() sets it.
@@ -249,6 +252,7 @@ struct cachefiles_object {
 	struct list_head		link;
 	spinlock_t			lock;		/* file */
 	struct file			*file;
+	spinlock_t			leaving;	/* the last steps of operations */
 	atomic_t			cuts_begun;
 	atomic_t			cuts_done;
 	bool				distrusted;

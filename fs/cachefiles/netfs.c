@@ -61,15 +61,21 @@ struct file *cachefiles_cres_file(struct netfs_cache_resources *cres, enum fscac
  * cachefiles_netfs_end_operation - End an operation
  * @cres: The operation.
  *
+ * fscache counts the access down, and takes a reference on the cookie for its worker
+ * then.  If the cookie is relinquished in between, there is a worker that could free it;
+ * but first it withdraws the object, see cachefiles_object_wait_for_leaving().
+ *
  * Context: any.
  */
 void cachefiles_netfs_end_operation(struct netfs_cache_resources *cres)
 {
+	struct cachefiles_object *object = cachefiles_cres_object(cres);
 	struct file *file = cres->cache_priv2;
 
 	cres->cache_priv2 = NULL;
 	if (file)
 		fput(file);
+	guard(spinlock_irqsave)(&object->leaving);
 	fscache_end_cookie_access(fscache_cres_cookie(cres), fscache_access_io_end);
 }
 

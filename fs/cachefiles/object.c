@@ -33,6 +33,7 @@ static struct cachefiles_object *cachefiles_object_alloc(struct fscache_cookie *
 	object->volume = cookie->volume->cache_priv;
 	INIT_LIST_HEAD(&object->link);
 	spin_lock_init(&object->lock);
+	spin_lock_init(&object->leaving);
 	object->name = name;
 	fscache_count_object(cachefiles_object_cache(object)->fscache);
 	return object;
@@ -412,6 +413,13 @@ static bool cachefiles_object_commit(struct cachefiles_object *object, struct fi
 	return !changed || cachefiles_xattr_set_object(object, file, false) != -ESTALE;
 }
 
+/* The operation that held the last access may still be at the cookie. */
+static void cachefiles_object_wait_for_leaving(struct cachefiles_object *object)
+{
+	spin_lock_irq(&object->leaving);
+	spin_unlock_irq(&object->leaving);
+}
+
 /*
  * The cookie lets go of its object.  No access is held, so no I/O that came
  * through the netfs is left.
@@ -424,6 +432,7 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 	struct file *file;
 
 	cachefiles_delay(CACHEFILES_DELAY_WITHDRAW);
+	cachefiles_object_wait_for_leaving(object);
 	scoped_guard(spinlock, &cache->lists_lock)
 		list_del_init(&object->link);
 	cachefiles_ondemand_drop(object);
