@@ -324,4 +324,26 @@ TEST_F(original, d81_invalidated_during_lookup)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/*
+ * An operation that has given back the last access is not through with the cookie, which
+ * is relinquished just then: it is not taken away.
+ */
+TEST_F(original, relinquished_while_operation_ends)
+{
+	struct cf_netfs_end_late a;
+	int c, op;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one processor");
+	c = full_file(self->nf, self->vol);
+	ASSERT_LT(0, c);
+	op = cf_nf_begin(self->nf, c, false);
+	ASSERT_LT(0, op);
+	ASSERT_EQ(0, cf_nf_unuse(self->nf, c));
+	ASSERT_EQ(0, cf_nf_end_late(self->nf, op, c, &a));
+	/* The cache was asked to let go of it, and has not done so. */
+	EXPECT_EQ(CF_RELINQUISHING, a.state);
+	EXPECT_LT(0, a.refs);
+}
+
 TEST_HARNESS_MAIN

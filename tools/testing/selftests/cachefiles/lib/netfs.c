@@ -227,6 +227,12 @@ int cf_nf_end(int nf, int op)
 	return call(nf, CF_NETFS_END, &id);
 }
 
+int cf_nf_end_late(int nf, int op, int cookie, struct cf_netfs_end_late *a)
+{
+	*a = (struct cf_netfs_end_late) { .op = op, .cookie = cookie };
+	return call(nf, CF_NETFS_END_LATE, a);
+}
+
 int cf_nf_read(int nf, int cookie, int op, void *buf, __u64 off, __u64 len, __u64 i_size,
 	       unsigned int how, enum cf_netfs_hole hole, struct cf_netfs_read *a)
 {

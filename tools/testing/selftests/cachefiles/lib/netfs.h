@@ -61,6 +61,8 @@ int cf_nf_fill(int nf, int cookie, __u64 seed, __u64 size);
 
 int cf_nf_begin(int nf, int cookie, bool write);
 int cf_nf_end(int nf, int op);
+/* See struct cf_netfs_end_late. */
+int cf_nf_end_late(int nf, int op, int cookie, struct cf_netfs_end_late *a);
 
 /* One ioctl each: on @op, or on an operation of its own on @cookie if that is 0. */
 int cf_nf_read(int nf, int cookie, int op, void *buf, __u64 off, __u64 len, __u64 i_size,

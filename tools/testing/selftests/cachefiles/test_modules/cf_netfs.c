@@ -543,6 +543,85 @@ static int cf_end_op(struct cf_ctx *ctx, void *arg)
 	return 0;
 }
 
+/* How long an operation that ends late waits to see its cookie going, in milliseconds. */
+#define CF_LATE_MAX	5000
+/* And how long it watches it then. */
+#define CF_LATE_WATCH	300
+
+struct cf_late {
+	struct cf_ctx *ctx;
+	struct fscache_cookie *cookie;
+	struct cf_netfs_relinquish relinquish;
+	struct completion reached;
+	struct work_struct work;
+	int ret;
+	u32 state;
+	u32 refs;
+};
+
+static void cf_late_relinquish(struct work_struct *work)
+{
+	struct cf_late *late = container_of(work, struct cf_late, work);
+
+	wait_for_completion(&late->reached);
+	late->ret = cf_relinquish_cookie(late->ctx, &late->relinquish);
+}
+
+/* In any context, most likely with interrupts off. */
+static void cf_late_probe(void *data, unsigned int cookie_debug_id, int ref, int n_accesses,
+			  enum fscache_access_trace why)
+{
+	struct cf_late *late = data;
+	struct fscache_cookie *cookie = late->cookie;
+	unsigned int ms, watched = 0;
+
+	if (cookie_debug_id != cookie->debug_id || why != fscache_access_io_end || n_accesses)
+		return;
+	complete(&late->reached);
+	for (ms = 0; ms < CF_LATE_MAX && watched < CF_LATE_WATCH; ms++) {
+		late->state = max_t(u32, late->state, READ_ONCE(cookie->state));
+		/* The operation has one, and cf_end_late(). */
+		late->refs = refcount_read(&cookie->ref) - 2;
+		if (!late->refs)
+			break;
+		watched += late->state >= FSCACHE_COOKIE_STATE_RELINQUISHING;
+		mdelay(1);
+	}
+}
+
+static int cf_end_late(struct cf_ctx *ctx, void *arg)
+{
+	struct cf_netfs_end_late *a = arg;
+	struct cf_late late = { .ctx = ctx, .relinquish.cookie = a->cookie };
+	int ret;
+
+	mutex_lock(&ctx->lock);
+	if (xa_load(&ctx->ops, a->op) && xa_load(&ctx->cookies, a->cookie))
+		late.cookie = ((struct cf_op *)xa_load(&ctx->ops, a->op))->cookie;
+	mutex_unlock(&ctx->lock);
+	if (!late.cookie)
+		return -EBADF;
+	init_completion(&late.reached);
+	INIT_WORK_ONSTACK(&late.work, cf_late_relinquish);
+	fscache_get_cookie(late.cookie, fscache_cookie_get_attach_object);
+	ret = register_trace_fscache_access(cf_late_probe, &late);
+	if (!ret) {
+		queue_work(cf_wq, &late.work);
+		ret = cf_end_op(ctx, &a->op);
+		/* It may not have been the last. */
+		complete(&late.reached);
+		flush_work(&late.work);
+		unregister_trace_fscache_access(cf_late_probe, &late);
+		tracepoint_synchronize_unregister();
+		a->state = late.state;
+		a->refs = late.refs;
+		ret = ret ?: late.ret;
+	}
+	destroy_work_on_stack(&late.work);
+	fscache_put_cookie(late.cookie, fscache_cookie_put_object);
+	return ret;
+}
+
 static void cf_io_free_pages(struct cf_io *io)
 {
 	while (io->nr)
@@ -1025,6 +1104,7 @@ static const struct cf_command {
 	{ CF_NETFS_WRITE_SUBREQ,	cf_write_subreq },
 	{ CF_NETFS_QUERY,		cf_query },
 	{ CF_NETFS_STATS,		cf_stats },
+	{ CF_NETFS_END_LATE,		cf_end_late },
 };
 
 static long cf_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

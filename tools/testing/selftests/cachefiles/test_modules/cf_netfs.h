@@ -159,6 +159,17 @@ struct cf_netfs_begin {
 	__u32	id;			/* out */
 };
 
+/*
+ * End @op, as the last one of @cookie, which is not in use. When fscache has counted the
+ * access down and before it does anything else, @cookie is relinquished.
+ */
+struct cf_netfs_end_late {
+	__u32	op;
+	__u32	cookie;
+	__u32	state;			/* out: how far the cookie came meanwhile */
+	__u32	refs;			/* out: what kept it meanwhile, beside us */
+};
+
 #define CF_IO_PREPARE		(1U << 0)	/* ask prepare_read or prepare_write first */
 #define CF_IO_ISSUE		(1U << 1)	/* then read or write, unless told not to */
 #define CF_IO_SYNC		(1U << 2)	/* without a completion */
@@ -257,5 +268,6 @@ struct cf_netfs_stats {
 #define CF_NETFS_WRITE_SUBREQ		_IOWR('~', 17, struct cf_netfs_subreq)
 #define CF_NETFS_QUERY			_IOWR('~', 18, struct cf_netfs_query)
 #define CF_NETFS_STATS			_IOR('~', 19, struct cf_netfs_stats)
+#define CF_NETFS_END_LATE		_IOWR('~', 20, struct cf_netfs_end_late)
 
 #endif /* CF_NETFS_H */
