@@ -61,7 +61,8 @@ prepare() {
 	mkdir -p "$objects"
 	if [ ! -e "$tree" ]; then
 		say "copying the source of ${tree##*/tree-}"
-		new=$tree.new.$$
+		new=$tree.new
+		rm -rf "$new"
 		if [ -e "$source/.git" ]; then
 			mkdir "$new"
 			git -C "$source" archive HEAD | tar -xf - -C "$new"

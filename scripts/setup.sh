@@ -140,7 +140,7 @@ stock_kernel() {
 	[ "$1" != 6.1 ] || kbuild=linux-kbuild-$1
 
 	dir=$cache/kernels/stock-$release
-	tmp=$dir.new.$$
+	tmp=$dir.new
 	rm -rf "$tmp"
 	mkdir -p "$tmp"
 	for package in "linux-image-$release-unsigned" "linux-headers-$release" \
@@ -202,8 +202,8 @@ source_tarball() {
 			die "no source of Linux $1; ../shared/kernels/linux-$1.tar.xz would do"
 		say "unpacking ${file##*/}"
 		dpkg-deb --fsys-tarfile "$file" |
-			tar -xOf - "./usr/src/$name" >"$cache/$name.new.$$"
-		mv "$cache/$name.new.$$" "$cache/$name"
+			tar -xOf - "./usr/src/$name" >"$cache/$name.new"
+		mv "$cache/$name.new" "$cache/$name"
 		rm -f "$file"
 	fi
 	echo "$cache/$name"
@@ -211,7 +211,7 @@ source_tarball() {
 
 # The parts of the kernel source that checks and tests use.
 kernel_tools() {
-	local tarball tmp=$cache/source.new.$$
+	local tarball tmp=$cache/source.new
 
 	# The last that was added to the list below dates what is there.
 	[ ! -e "$cache/source/tools/testing/selftests/kselftest/ktap_helpers.sh" ] || return 0
@@ -238,7 +238,7 @@ kernel_tools() {
 
 # kernel_source SERIES: all of it, for build-kernel.sh
 kernel_source() {
-	local tarball tmp=$cache/linux-$1.new.$$
+	local tarball tmp=$cache/linux-$1.new
 
 	[ ! -e "$cache/linux-$1" ] || return 0
 	tarball=$(source_tarball "$1")
