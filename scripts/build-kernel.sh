@@ -63,10 +63,9 @@ build() {
 	# Trees of one version may differ, and a tree may change; make knows.
 	key=$({ cat "${fragments[@]}" && echo -n "${2:-}"; } | sha256sum | cut -c1-12)
 	dir=$cache/kernels/$flavour-$version-$key
-	mkdir -p "$dir"
+	mkdir -p "$dir/build"
 	only_one "$dir/lock" "builds this kernel"
 	if [ ! -e "$dir/boot" ] || [ "$flavour" = tree ]; then
-		mkdir -p "$dir/build"
 		make -s -C "$source" O="$dir/build" outputmakefile
 		say "configuring $version-$flavour"
 		configure "$dir/build" "$source" "${fragments[@]}" \
