@@ -593,21 +593,19 @@ static int cf_end_late(struct cf_ctx *ctx, void *arg)
 {
 	struct cf_netfs_end_late *a = arg;
 	struct cf_late late = { .ctx = ctx, .relinquish.cookie = a->cookie };
+	struct cf_op *op = cf_op_for(ctx, 0, a->op, false);
 	int ret;
 
-	mutex_lock(&ctx->lock);
-	if (xa_load(&ctx->ops, a->op) && xa_load(&ctx->cookies, a->cookie))
-		late.cookie = ((struct cf_op *)xa_load(&ctx->ops, a->op))->cookie;
-	mutex_unlock(&ctx->lock);
-	if (!late.cookie)
-		return -EBADF;
+	if (IS_ERR(op))
+		return PTR_ERR(op);
 	init_completion(&late.reached);
 	INIT_WORK_ONSTACK(&late.work, cf_late_relinquish);
-	fscache_get_cookie(late.cookie, fscache_cookie_get_attach_object);
+	late.cookie = fscache_get_cookie(op->cookie, fscache_cookie_get_attach_object);
 	ret = register_trace_fscache_access(cf_late_probe, &late);
 	if (!ret) {
 		queue_work(cf_wq, &late.work);
 		ret = cf_end_op(ctx, &a->op);
+		cf_op_put(op);
 		/* It may not have been the last. */
 		complete(&late.reached);
 		flush_work(&late.work);
@@ -616,6 +614,8 @@ static int cf_end_late(struct cf_ctx *ctx, void *arg)
 		a->state = late.state;
 		a->refs = late.refs;
 		ret = ret ?: late.ret;
+	} else {
+		cf_op_put(op);
 	}
 	destroy_work_on_stack(&late.work);
 	fscache_put_cookie(late.cookie, fscache_cookie_put_object);
