@@ -12,7 +12,8 @@
 # kernel that is supported, or on KERNELS="NAME...", MACHINES=N of them at a time (default
 # 1; one keeps little more than one processor busy, and two want CF_TIME_SCALE=2), with a
 # table at the end that is also written to build/check/matrix.tap and matrix.json.
-# TEST...: only these.
+# TEST...: only these. RUNS=N: vm, debug and kcsan do it N times, in a new machine each
+# time, and stop when something has failed; CF_SLOW= leaves the slow tests out.
 #
 # Prints one line for each check or test program, what failed in full, and at the end
 # "N passed, N failed, N skipped". Logs are kept in build/check. With all and static,
@@ -389,9 +390,16 @@ kselftest_run() {
 	done
 }
 
-# kselftest KERNEL|coverage [PROGRAM...]
+# kselftest KERNEL|coverage [PROGRAM...]: RUNS times, or until something has failed, which the
+# logs are about then
 kselftest() {
-	! kselftest_build "$1" || kselftest_run "$@"
+	local run before=$failed
+
+	kselftest_build "$1" || return 0
+	for ((run = 1; run <= runs && failed == before; run++)); do
+		[ "$runs" = 1 ] || echo "--- run $run of $runs ($SECONDS s)"
+		kselftest_run "$@"
+	done
 }
 
 check_newest() {
@@ -489,6 +497,8 @@ case ${1:-all} in
 all | static | vm | debug | kcsan | coverage | matrix) ;;
 *) die "usage: check.sh all|static|vm|debug|kcsan|coverage|matrix [TEST...]" ;;
 esac
+runs=${RUNS:-1}
+[[ $runs =~ ^[1-9][0-9]*$ ]] || die "RUNS: not a number: $runs"
 scripts/setup.sh build vm check
 mkdir -p "$logs"
 : >"$logs/results"
