@@ -221,7 +221,11 @@ static_checks() {
 # "PASSED FAILED SKIPPED", the programs that have ended and, for matrix.py, what came of each
 # to files: "KERNEL PROGRAM PASSED FAILED SKIPPED SECONDS REASON...", separated by tabs.
 summarise() {
-	awk -v counts="$1" -v ended="$2" -v results="$3" -v kernel="$4" '
+	local options=()
+
+	# mawk waits for 4 KiB of input else.
+	! awk -W version 2>&1 </dev/null | grep -q ^mawk || options=(-W interactive)
+	awk ${options[@]+"${options[@]}"} -v counts="$1" -v ended="$2" -v results="$3" -v kernel="$4" '
 	/^### begin / {
 		p = f = s = 0
 		text = reason = reasons = ""
