@@ -676,21 +676,38 @@ nomem:
 	return ERR_PTR(-ENOMEM);
 }
 
+/*
+ * Copies that fail are for the code under test: a tool that does not get to know what was
+ * done can't tell what has to be so from then on.
+ */
+static int cf_copy(void __user *user, void *kernel, size_t len, bool to_user)
+{
+	unsigned long left;
+#ifdef CONFIG_FAULT_INJECTION
+	unsigned int nth = current->fail_nth;
+
+	current->fail_nth = 0;
+#endif
+	if (to_user)
+		left = copy_to_user(user, kernel, len);
+	else
+		left = copy_from_user(kernel, user, len);
+#ifdef CONFIG_FAULT_INJECTION
+	current->fail_nth = nth;
+#endif
+	return left ? -EFAULT : 0;
+}
+
 static int cf_io_copy(struct cf_io *io, u64 user, u64 len, bool to_user)
 {
 	void __user *p = u64_to_user_ptr(user);
-	unsigned long left;
 	unsigned int i;
 
 	for (i = 0; i < io->nr && len; i++) {
 		size_t n = min_t(u64, len, io->bv[i].bv_len);
 		void *kp = page_address(io->bv[i].bv_page) + io->bv[i].bv_offset;
 
-		if (to_user)
-			left = copy_to_user(p, kp, n);
-		else
-			left = copy_from_user(kp, p, n);
-		if (left)
+		if (cf_copy(p, kp, n, to_user))
 			return -EFAULT;
 		p += n;
 		len -= n;
@@ -1124,11 +1141,11 @@ static long cf_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (!a)
 		return -ENOMEM;
 	ret = -EFAULT;
-	if (_IOC_DIR(cmd) & _IOC_WRITE && copy_from_user(a, p, size))
+	if (_IOC_DIR(cmd) & _IOC_WRITE && cf_copy(p, a, size, false))
 		goto out;
 	ret = cf_commands[i].fn(ctx, a);
 	/* What there is to say about a failure is in there. */
-	if (_IOC_DIR(cmd) & _IOC_READ && copy_to_user(p, a, size))
+	if (_IOC_DIR(cmd) & _IOC_READ && cf_copy(p, a, size, true))
 		ret = -EFAULT;
 out:
 	kfree(a);
