@@ -677,24 +677,36 @@ nomem:
 }
 
 /*
- * Copies that fail are for the code under test: a tool that does not get to know what was
- * done can't tell what has to be so from then on.
+ * Faults are for the code under test: a tool that does not get to know what was done, or
+ * can't undo it, does not know what has to be so from then on.
  */
+static unsigned int cf_pause_faults(void)
+{
+	unsigned int nth = 0;
+
+#ifdef CONFIG_FAULT_INJECTION
+	swap(nth, current->fail_nth);
+#endif
+	return nth;
+}
+
+static void cf_resume_faults(unsigned int nth)
+{
+#ifdef CONFIG_FAULT_INJECTION
+	current->fail_nth = nth;
+#endif
+}
+
 static int cf_copy(void __user *user, void *kernel, size_t len, bool to_user)
 {
+	unsigned int nth = cf_pause_faults();
 	unsigned long left;
-#ifdef CONFIG_FAULT_INJECTION
-	unsigned int nth = current->fail_nth;
 
-	current->fail_nth = 0;
-#endif
 	if (to_user)
 		left = copy_to_user(user, kernel, len);
 	else
 		left = copy_from_user(kernel, user, len);
-#ifdef CONFIG_FAULT_INJECTION
-	current->fail_nth = nth;
-#endif
+	cf_resume_faults(nth);
 	return left ? -EFAULT : 0;
 }
 
@@ -1128,7 +1140,7 @@ static long cf_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct cf_ctx *ctx = file->private_data;
 	void __user *p = (void __user *)arg;
-	unsigned int i, size = _IOC_SIZE(cmd);
+	unsigned int i, nth, size = _IOC_SIZE(cmd);
 	void *a;
 	int ret;
 
@@ -1137,7 +1149,9 @@ static long cf_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			break;
 	if (i == ARRAY_SIZE(cf_commands))
 		return -ENOTTY;
+	nth = cf_pause_faults();
 	a = kzalloc(size, GFP_KERNEL);
+	cf_resume_faults(nth);
 	if (!a)
 		return -ENOMEM;
 	ret = -EFAULT;
