@@ -26,6 +26,12 @@ logs=build/check
 tools=$cache/source
 kselftests=tools/testing/selftests/cachefiles
 
+# count NAME: what the caller has set NAME to, 1 if nothing
+count() {
+	[[ ${!1:-1} =~ ^[1-9][0-9]*$ ]] || die "$1: not a number: ${!1}"
+	echo "${!1:-1}"
+}
+
 # files PATTERN...: what git tracks or would track
 files() {
 	git ls-files -co --exclude-standard -- "$@" | while read -r file; do
@@ -440,7 +446,7 @@ matrix_run() {
 # that does not stand here.
 kernels=(stock-6.1 stock base-6.1 base base-7.3)
 matrix() {
-	local kernel list program series title number=0 ready=() p f s
+	local kernel list program series title machines number=0 ready=() p f s
 
 	read -ra list <<<"${KERNELS:-${kernels[*]}}"
 	for kernel in "${list[@]}"; do
@@ -451,7 +457,7 @@ matrix() {
 		[ -e "$kselftests/$program.c" ] || [ -x "$kselftests/$program" ] ||
 			die "TESTS: there is no $program in $kselftests"
 	done
-	[[ ${MACHINES:-1} =~ ^[1-9][0-9]*$ ]] || die "MACHINES: not a number: $MACHINES"
+	machines=$(count MACHINES)
 	for kernel in "${list[@]}"; do
 		series=6.12
 		[ "$kernel" = "${kernel#*-}" ] || series=${kernel#*-}
@@ -466,7 +472,7 @@ matrix() {
 		! kselftest_build "$kernel" || ready+=("$kernel")
 	done
 	for kernel in ${ready[@]+"${ready[@]}"}; do
-		[ $number -lt "${MACHINES:-1}" ] || wait -n || :
+		[ $number -lt "$machines" ] || wait -n || :
 		number=$((number + 1))
 		say "$kernel, $number of ${#ready[@]}"
 		matrix_run "$kernel" "$@" &
@@ -514,8 +520,7 @@ case ${1:-all} in
 all | static | vm | debug | kcsan | coverage | matrix) ;;
 *) die "usage: check.sh all|static|vm|debug|kcsan|coverage|matrix [TEST...]" ;;
 esac
-runs=${RUNS:-1}
-[[ $runs =~ ^[1-9][0-9]*$ ]] || die "RUNS: not a number: $runs"
+runs=$(count RUNS)
 scripts/setup.sh build vm check
 mkdir -p "$logs"
 : >"$logs/results"
