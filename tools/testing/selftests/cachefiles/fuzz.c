@@ -229,10 +229,11 @@ static void run_op(struct fz_task *t)
 	ret = op->run(t);
 	if (t->lenient && fail_done())
 		fz_count(FZ_ALLOCS, 1);
-	fz_leave(t->p);
-
 	if (s->injected && !--s->injected)
 		cf_error_injection(0);
+	/* From here on another thread can close whatever is open (op_close_range). */
+	fz_leave(t->p);
+
 	e->ret = ret;
 	s->results[e->op][ret >= 0 ? 0 : -ret < FZ_ERRNOS ? -ret : FZ_ERRNOS - 1]++;
 	snprintf(result, sizeof(result), " = %d", ret);
