@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -354,15 +353,14 @@ static int op_message(struct fz_task *t)
 /* Short of descriptors. */
 static int op_few_fds(struct fz_task *t)
 {
-	struct rlimit old, few;
+	struct rlimit few = t->p->nofile;
 	int ret;
 
-	getrlimit(RLIMIT_NOFILE, &old);
-	few = old;
 	few.rlim_cur = t->p->low + fz_below(t, 8);
 	setrlimit(RLIMIT_NOFILE, &few);
 	ret = op_message(t);
-	setrlimit(RLIMIT_NOFILE, &old);
+	/* Not what it was before: another thread may be here, too. */
+	setrlimit(RLIMIT_NOFILE, &t->p->nofile);
 	return ret;
 }
 

@@ -3,6 +3,8 @@
 #ifndef CF_FUZZ_DAEMON_H
 #define CF_FUZZ_DAEMON_H
 
+#include <sys/resource.h>
+
 #include "fuzz.h"
 
 #define FZ_OBJECTS	12
@@ -37,6 +39,7 @@ struct fz_device {
 struct fz_process {
 	pthread_rwlock_t	fds;		/* held for reading by each operation */
 	int			low;		/* descriptors from here on can be closed */
+	struct rlimit		nofile;		/* how many there can be */
 	struct fz_device	devices[FZ_DEVICES];
 	struct fz_object	objects[FZ_OBJECTS];
 	pthread_mutex_t		children_lock;

@@ -35,6 +35,7 @@ struct fz_process *fz_process_new(void)
 		p->objects[i].fd = -1;
 	}
 	pthread_mutex_init(&p->children_lock, NULL);
+	getrlimit(RLIMIT_NOFILE, &p->nofile);
 	return p;
 }
 
