@@ -350,7 +350,10 @@ static int op_cull(struct fz_task *t)
 
 /* --- behind its back --- */
 
-/* Nothing that would put other data in the place of a file: only what breaks it. */
+/*
+ * Nothing that would put other data in the place of a file: only what breaks it.  Cut off or
+ * punched in the middle of a page, its other bytes would still be there, beside zeros.
+ */
 static int op_backing(struct fz_task *t)
 {
 	unsigned int volume = FZ_VOLUMES - 1, i = fz_below(t, FZ_NAMES), how = fz_below(t, 10);
@@ -376,7 +379,7 @@ static int op_backing(struct fz_task *t)
 		ret = truncate(path, 0);
 		break;
 	case 3:
-		ret = truncate(path, fz_below(t, FZ_FILE_MAX));
+		ret = truncate(path, fz_below(t, FZ_FILE_MAX / FZ_PAGE) * FZ_PAGE);
 		break;
 	case 4:
 		ret = removexattr(path, CF_XATTR);
@@ -391,7 +394,8 @@ static int op_backing(struct fz_task *t)
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		if (fd >= 0) {
 			ret = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					fz_below(t, 64) * FZ_PAGE, fz_below(t, 16) * FZ_PAGE + 1);
+					fz_below(t, 64) * FZ_PAGE,
+					(1 + fz_below(t, 16)) * FZ_PAGE);
 			close(fd);
 		}
 		break;
