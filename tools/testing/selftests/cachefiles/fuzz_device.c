@@ -426,7 +426,7 @@ static int op_inject(struct fz_task *t)
 
 static int op_unload(struct fz_task *t)
 {
-	/* Mounts and caches come and go, but the parent's device stays.  ENOENT: built in. */
+	/* Mounts and caches come and go, but a device of the parent's stays.  ENOENT: built in. */
 	return FZ_REFUSED(t, fz_err(syscall(SYS_delete_module, "cachefiles", O_NONBLOCK)), EAGAIN,
 			  EBUSY, ENOENT);
 }

@@ -37,8 +37,9 @@ static struct {
 	unsigned int	memory;		/* MiB for all workers, or 0 */
 	bool		unload, fresh;
 	const char	*cgroup;
+	int		pin;		/* keeps cachefiles while both caches are bound anew */
 	long long	since;		/* the parent's own wait, like fz_slot.since */
-} run = { .round = 100000 };
+} run = { .round = 100000, .pin = -1 };
 
 static int limit(int ms)
 {
@@ -323,6 +324,7 @@ static bool begin_round(void)
 		cf_run(20000, load);
 	if (!cf_have_fs("ondemandfs"))
 		return false;
+	run.pin = cf_device();
 	for (unsigned int i = 0; i < 2; i++) {
 		ret = bind_cache(&fz->caches[i]);
 		if (ret)
@@ -450,6 +452,8 @@ static void end_round(void)
 	unmount_all();
 	for (unsigned int i = 0; i < 2; i++)
 		unbind_cache(&fz->caches[i]);
+	if (run.pin >= 0)
+		close(run.pin);
 	if (run.unload && !fz->failed)
 		unload_modules();
 }
