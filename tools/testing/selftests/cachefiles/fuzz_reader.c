@@ -153,13 +153,21 @@ static int read_spliced(struct fz_task *t, int fd, uint64_t content, uint64_t of
 	loff_t pos = (loff_t)off;
 	ssize_t n, got;
 
+	/*
+	 * Where the new position could not be told, to have that fail, the data are in the pipe
+	 * all the same.
+	 */
+	do {
+		got = read(t->reading->pipe[0], t->buf, FZ_BUF);
+	} while (got > 0 || errno == EFAULT);
 	n = splice(fd, &pos, t->reading->pipe[1], NULL, len, SPLICE_F_NONBLOCK);
 	if (n <= 0)
 		return FZ_EXPECT(t, fz_err(n), READ_ERRNOS, EAGAIN);
 	for (ssize_t left = n; left > 0; left -= got) {
 		got = read(t->reading->pipe[0], t->buf, left);
 		if (got <= 0) {
-			fz_fail("%zd bytes were spliced, %zd are missing", n, left);
+			if (!t->lenient)
+				fz_fail("%zd bytes were spliced, %zd are missing", n, left);
 			break;
 		}
 		compare(t, fd, content, off + (n - left), t->buf, got);
