@@ -12,8 +12,8 @@
 # kernel that is supported, or on KERNELS="NAME...", MACHINES=N of them at a time (default
 # 1; one keeps little more than one processor busy, and two want CF_TIME_SCALE=2), with a
 # table at the end that is also written to build/check/matrix.tap and matrix.json.
-# TEST...: only these. RUNS=N: vm, debug and kcsan do it N times, in a new machine each
-# time, and stop when something has failed; CF_SLOW= leaves the slow tests out.
+# TEST...: only these. RUNS=N: the kselftests N times, but for matrix, in a new machine each
+# time, until something has failed; CF_SLOW= leaves the slow tests out.
 #
 # Prints one line for each check or test program, what failed in full, and at the end
 # "N passed, N failed, N skipped". Logs are kept in build/check. With all and static,

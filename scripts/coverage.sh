@@ -23,7 +23,8 @@ if [ "${1:-}" = --again ]; then
 	shift
 else
 	rm -rf "$logs"/kselftest-coverage-*
-	scripts/check.sh coverage "$@" || status=1
+	# Each run would take the place of the counts of the one before.
+	RUNS=1 scripts/check.sh coverage "$@" || status=1
 fi
 
 rm -rf "$dir"
