@@ -344,7 +344,13 @@ else
 	fi
 	case $accel in
 	kvm) machine=(-accel kvm -cpu host) ;;
-	*) machine=(-accel "tcg,thread=multi" -cpu max) ;;
+	*)
+		# TCG does what "rep movsb" does a byte at a time, forgets all addresses with
+		# each change of protection keys, and translates a program anew wherever it
+		# is mapped.
+		machine=(-accel "tcg,thread=multi" -cpu "max,-erms,-pku")
+		append+=" norandmaps"
+		;;
 	esac
 fi
 
