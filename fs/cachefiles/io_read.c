@@ -83,8 +83,13 @@ int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *i
 	    !filemap_range_has_page(file->f_mapping, iocb->ki_pos, last))
 		iocb->ki_flags = IOCB_DIRECT;
 
+	/*
+	 * Not vfs_iocb_iter_read(), which asks whoever watches with fanotify.  The reader may be
+	 * a fault in a write to another file of the same file system: freezing waits for that,
+	 * and the watcher, if it wants to write before it answers, for the freezing.
+	 */
 	nofs = memalloc_nofs_save();
-	ret = vfs_iocb_iter_read(file, iocb, iter);
+	ret = file->f_op->read_iter(iocb, iter);
 	memalloc_nofs_restore(nofs);
 	return ret;
 }

@@ -10,6 +10,7 @@
  * remove anything, and a second user is refused as well.
  */
 #include <linux/file.h>
+#include <linux/lockdep.h>
 #include <linux/security.h>
 #include <linux/stat.h>
 #include <linux/timekeeping.h>
@@ -21,6 +22,37 @@
 
 /* How many names in the graveyard may be taken; one try costs a look-up. */
 #define CACHEFILES_GRAVE_TRIES	10000
+
+#ifdef CONFIG_LOCKDEP
+static struct lock_class_key cachefiles_file_key;
+static const char *cachefiles_usual_name;
+
+/*
+ * A file of a cache is locked inside the invalidate lock of whoever reads ahead from it.
+ * Any other file of its file system may be written from a mapping of what is read so, which
+ * takes these locks the other way round.  The two never meet in one file: what is written
+ * to a cache is no user memory that could still fault.  So while it is marked, a file is of
+ * a class of its own; the name has to be the very one that the other class was made with.
+ */
+static void cachefiles_namei_set_class(struct inode *inode, bool marked)
+{
+	struct lock_class_key *usual = &inode->i_sb->s_type->i_mutex_key;
+
+	lockdep_assert_held_write(&inode->i_rwsem);
+	if (!S_ISREG(inode->i_mode))
+		return;
+	if (marked && lockdep_match_class(&inode->i_rwsem, usual)) {
+		WRITE_ONCE(cachefiles_usual_name, inode->i_rwsem.dep_map.name);
+		lock_set_class(&inode->i_rwsem.dep_map, "cachefiles_file", &cachefiles_file_key,
+			       0, _THIS_IP_);
+	} else if (!marked && lockdep_match_class(&inode->i_rwsem, &cachefiles_file_key)) {
+		lock_set_class(&inode->i_rwsem.dep_map, READ_ONCE(cachefiles_usual_name), usual,
+			       0, _THIS_IP_);
+	}
+}
+#else
+static void cachefiles_namei_set_class(struct inode *inode, bool marked) { }
+#endif
 
 /**
  * cachefiles_namei_is_marked - Is something in use?
@@ -48,8 +80,10 @@ bool cachefiles_namei_mark(struct dentry *dentry)
 
 	inode_lock(inode);
 	marked = !cachefiles_namei_is_marked(dentry);
-	if (marked)
+	if (marked) {
 		inode_set_flags(inode, S_KERNEL_FILE, S_KERNEL_FILE);
+		cachefiles_namei_set_class(inode, true);
+	}
 	inode_unlock(inode);
 	return marked;
 }
@@ -65,6 +99,7 @@ void cachefiles_namei_unmark(struct dentry *dentry)
 	struct inode *inode = d_inode(dentry);
 
 	inode_lock(inode);
+	cachefiles_namei_set_class(inode, false);
 	inode_set_flags(inode, 0, S_KERNEL_FILE);
 	inode_unlock(inode);
 }

@@ -321,6 +321,43 @@ TEST_F(ondemand, ways_to_read)
 	close(fd);
 }
 
+/*
+ * The file system that the cache is on takes what is mapped here: its lock is held then,
+ * and the fault has the cache read.  Lockdep would have a word if both were of one class.
+ */
+TEST_F(ondemand, written_from_a_mapping)
+{
+	struct cf_env *e = &self->e;
+	enum { SIZE = 64 << 10 };
+	static unsigned char buf[SIZE];
+	char path[160];
+	void *map;
+	int fd, to;
+
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", SIZE, 11));
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	to = open(CF_STORE "/copy", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ASSERT_LE(0, to);
+	ASSERT_EQ(0, unlink(CF_STORE "/copy"));
+
+	/* What has to be fetched, and what the cache has. */
+	for (int i = 0; i < 2; i++) {
+		map = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+		ASSERT_NE(MAP_FAILED, map);
+		EXPECT_EQ(SIZE, pwrite(to, map, SIZE, 0));
+		EXPECT_EQ(SIZE, pread(to, buf, SIZE, 0));
+		EXPECT_EQ(-1, cf_differs(11, 0, buf, SIZE));
+		munmap(map, SIZE);
+		ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+		ASSERT_EQ(0, ftruncate(to, 0));
+	}
+	close(to);
+	close(fd);
+}
+
 /* A file that is open while its name is dropped is the same file when asked again. */
 TEST_F(ondemand, dropped_name)
 {
