@@ -429,30 +429,20 @@ static int cachefiles_namei_link_locked(struct cachefiles_object *object, struct
 	return ret ?: -EAGAIN;
 }
 
+/* The same; @victim is the directory, if there is one. */
 static int cachefiles_namei_link_name(struct cachefiles_object *object, struct dentry *fanout,
-				      struct file *file)
+				      struct file *file, struct dentry **victim)
 {
-	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	struct dentry *dentry;
-	unsigned int tries;
-	int ret = -EAGAIN;
+	int ret;
 
-	for (tries = 0; ret == -EAGAIN && tries < CACHEFILES_NAMEI_TRIES; tries++) {
-		struct dentry *victim = NULL;
-
-		dentry = start_creating(&nop_mnt_idmap, fanout, &QSTR(object->name));
-		if (IS_ERR(dentry))
-			return PTR_ERR(dentry);
-		ret = cachefiles_namei_link_locked(object, fanout, dentry, file);
-		if (ret == -EISDIR)
-			victim = dget(dentry);
-		end_creating(dentry);
-
-		if (victim) {
-			ret = cachefiles_namei_bury(cache, fanout, victim) ?: -EAGAIN;
-			dput(victim);
-		}
-	}
+	dentry = start_creating(&nop_mnt_idmap, fanout, &QSTR(object->name));
+	if (IS_ERR(dentry))
+		return PTR_ERR(dentry);
+	ret = cachefiles_namei_link_locked(object, fanout, dentry, file);
+	if (ret == -EISDIR)
+		*victim = dget(dentry);
+	end_creating(dentry);
 	return ret;
 }
 
@@ -472,18 +462,29 @@ int cachefiles_namei_link(struct cachefiles_object *object, struct file *file)
 {
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	struct dentry *fanout;
-	int ret;
+	unsigned int tries;
+	int ret = -EAGAIN;
 
 	fanout = cachefiles_namei_fanout(object, true);
 	if (IS_ERR(fanout))
 		return PTR_ERR(fanout);
 
-	ret = mnt_want_write(cache->mnt);
-	if (ret)
-		return ret;
-	with_cache_creds(cache)
-		ret = cachefiles_namei_link_name(object, fanout, file);
-	mnt_drop_write(cache->mnt);
+	for (tries = 0; ret == -EAGAIN && tries < CACHEFILES_NAMEI_TRIES; tries++) {
+		struct dentry *victim = NULL;
+
+		ret = mnt_want_write(cache->mnt);
+		if (ret)
+			return ret;
+		with_cache_creds(cache)
+			ret = cachefiles_namei_link_name(object, fanout, file, &victim);
+		mnt_drop_write(cache->mnt);
+
+		/* Takes write access itself: twice, and a freeze in between never ends. */
+		if (victim) {
+			ret = cachefiles_namei_bury(cache, fanout, victim) ?: -EAGAIN;
+			dput(victim);
+		}
+	}
 	return cachefiles_namei_error(cache, "linking a file", ret);
 }
 

@@ -252,6 +252,38 @@ TEST_F(original, no_file_in_its_place)
 }
 
 /*
+ * A directory takes the place of a file that is in use, and has to go when a new file is to
+ * get the name.  Lockdep sees whether write access is taken twice for that: freezing in
+ * between would wait for the first, and the second for freezing.
+ */
+TEST_F(original, directory_comes_in_its_place)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, graves, c;
+	char path[512];
+
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), SIZE, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, SIZE));
+	ASSERT_EQ(0, unlink(path));
+	ASSERT_EQ(0, mkdir(path, 0700));
+	graves = entries(e->dir, "graveyard");
+
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, aux, sizeof(aux), SIZE, false));
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 2, SIZE));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, CF_ROUND_UP(SIZE), SIZE));
+	EXPECT_EQ(graves + 1, entries(e->dir, "graveyard"));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	/* It has its name, and is found by that. */
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), SIZE, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, CF_ROUND_UP(SIZE), SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/*
  * A file that is open for writing while there is no cache may be changed behind its back,
  * and its version need not tell before it is closed.
  */
