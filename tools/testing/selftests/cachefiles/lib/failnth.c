@@ -47,6 +47,15 @@ void cf_fail_nth(int n)
 		perror("fail-nth");
 }
 
+int cf_fail_left(void)
+{
+	char buf[16] = "";
+	int left = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 ? atoi(buf) : 0;
+
+	cf_fail_nth(0);
+	return left;
+}
+
 bool cf_fail_done(void)
 {
 	char buf[16] = "";

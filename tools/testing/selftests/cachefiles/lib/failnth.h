@@ -15,6 +15,8 @@ int cf_fail_init(void);
 void cf_fail_nth(int n);
 /* Stop that: whether one has been failed. */
 bool cf_fail_done(void);
+/* Stop that: how many there were still to be before the one that was to fail. */
+int cf_fail_left(void);
 /* How many were. */
 extern int cf_fail_count;
 
