@@ -18,16 +18,15 @@
 
 #define NO_FAILNTH	"no CONFIG_FAULT_INJECTION with fail-nth"
 
-static int bind_again(struct cf_env *e, const char *mode)
+/* A new device with all that bind wants to know. */
+static int device_again(struct cf_env *e)
 {
 	int ret;
 
 	close(e->dev);
 	e->dev = cf_device();
 	ret = e->dev < 0 ? e->dev : cf_cmd(e->dev, "dir %s", e->dir);
-	if (!ret)
-		ret = cf_cmd(e->dev, "tag %s", e->tag);
-	return ret ? ret : cf_cmd(e->dev, "bind %s", mode);
+	return ret ? ret : cf_cmd(e->dev, "tag %s", e->tag);
 }
 
 static void bind_failing(struct __test_metadata *_metadata, struct cf_env *e, const char *mode)
@@ -39,11 +38,7 @@ static void bind_failing(struct __test_metadata *_metadata, struct cf_env *e, co
 	for (int n = 1; hit && n < MOST; n++) {
 		int ret;
 
-		close(e->dev);
-		e->dev = cf_device();
-		ASSERT_LE(0, e->dev);
-		ASSERT_EQ(0, cf_cmd(e->dev, "dir %s", e->dir));
-		ASSERT_EQ(0, cf_cmd(e->dev, "tag %s", e->tag));
+		ASSERT_EQ(0, device_again(e));
 		cf_fail_nth(n);
 		ret = cf_cmd(e->dev, "bind %s", mode);
 		hit = cf_fail_done();
@@ -61,7 +56,8 @@ static void bind_failing(struct __test_metadata *_metadata, struct cf_env *e, co
 	EXPECT_FALSE(hit);
 	TH_LOG("%d allocations failed", cf_fail_count);
 	EXPECT_LT(0, cf_fail_count);
-	EXPECT_EQ(0, bind_again(e, mode));
+	ASSERT_EQ(0, device_again(e));
+	EXPECT_EQ(0, cf_cmd(e->dev, "bind %s", mode));
 }
 
 TEST_F_TIMEOUT(device, bind_ondemand, 300)
@@ -159,7 +155,9 @@ static int module_allocations(int fd)
 	cf_fail_nth(plenty);
 	ret = module_load(fd);
 	left = cf_fail_left();
-	return ret ? ret : plenty - left;
+	if (ret)
+		return ret;
+	return left < 0 ? -EIO : plenty - left;
 }
 
 static void load_failing(struct __test_metadata *_metadata, const char *name, int fd)

@@ -50,7 +50,8 @@ void cf_fail_nth(int n)
 int cf_fail_left(void)
 {
 	char buf[16] = "";
-	int left = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 ? atoi(buf) : 0;
+	/* Nor has anything failed so far if this read is what fails. */
+	int left = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 ? atoi(buf) : -1;
 
 	cf_fail_nth(0);
 	return left;
@@ -58,12 +59,8 @@ int cf_fail_left(void)
 
 bool cf_fail_done(void)
 {
-	char buf[16] = "";
-	bool hit;
+	bool hit = cf_fail_left() == 0;
 
-	/* Nor has anything failed so far if this read is what fails. */
-	hit = pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0 && atoi(buf) == 0;
-	cf_fail_nth(0);
 	cf_fail_count += hit;
 	return hit;
 }

@@ -15,7 +15,7 @@ int cf_fail_init(void);
 void cf_fail_nth(int n);
 /* Stop that: whether one has been failed. */
 bool cf_fail_done(void);
-/* Stop that: how many there were still to be before the one that was to fail. */
+/* Stop that: how many there were still to be until one fails, or -1 if there is no telling. */
 int cf_fail_left(void);
 /* How many were. */
 extern int cf_fail_count;
