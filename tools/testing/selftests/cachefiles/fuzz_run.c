@@ -35,11 +35,11 @@ static struct {
 	uint64_t	ops, round;
 	long long	end;		/* by the clock, or 0 */
 	unsigned int	memory;		/* MiB for all workers, or 0 */
-	bool		unload, fresh;
+	bool		unload;
 	const char	*cgroup;
 	int		pin;		/* keeps cachefiles while both caches are bound anew */
 	long long	since;		/* the parent's own wait, like fz_slot.since */
-} run = { .round = 100000, .pin = -1 };
+} run = { .round = 100000 };
 
 static int limit(int ms)
 {
@@ -452,8 +452,7 @@ static void end_round(void)
 	unmount_all();
 	for (unsigned int i = 0; i < 2; i++)
 		unbind_cache(&fz->caches[i]);
-	if (run.pin >= 0)
-		close(run.pin);
+	close(run.pin);
 	if (run.unload && !fz->failed)
 		unload_modules();
 }
