@@ -371,6 +371,13 @@ int cachefiles_ondemand_read(struct cachefiles_object *object, loff_t pos, struc
 	atomic_set(&io->pending, 1);
 	iov_iter_advance(iter, io->len);
 
-	cachefiles_fetch_run(io);
+	/*
+	 * The locks and the stack of a file system that is stacked on another one do not go
+	 * on top of what the reader has of both, which may be writing to the one below.
+	 */
+	if (cachefiles_object_cache(object)->mnt->mnt_sb->s_stack_depth)
+		cachefiles_io_defer(io);
+	else
+		cachefiles_fetch_run(io);
 	return -EIOCBQUEUED;
 }
