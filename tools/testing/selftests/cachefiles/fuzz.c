@@ -4,7 +4,6 @@
  * ids and file operations from several threads and processes at once.  See
  * "fuzz --help" for its use, and fuzz.h for how it is made up.
  */
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,6 +17,7 @@
 #include "fuzz.h"
 #include "fuzz_daemon.h"
 #include "fuzz_run.h"
+#include "lib/failnth.h"
 
 struct fz_shared *fz;
 
@@ -165,29 +165,6 @@ static int pick_op(struct fz_task *t)
 
 /* --- one operation --- */
 
-/* The harness has one such descriptor for each process, this has one for each thread. */
-static __thread int fail_fd = -1;
-
-static void fail_nth(int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", n);
-
-	/* What is to fail may be this. */
-	for (int i = 0; i < 3 && pwrite(fail_fd, text, len, 0) != len; i++)
-		;
-}
-
-/* Whether something has failed; nothing will from now on. */
-static bool fail_done(void)
-{
-	char text[16] = "";
-	bool hit = pread(fail_fd, text, sizeof(text) - 1, 0) <= 0 || atoi(text) == 0;
-
-	fail_nth(0);
-	return hit;
-}
-
 static void trace(struct fz_task *t, const char *how)
 {
 	char line[FZ_TEXT + 96];
@@ -215,7 +192,7 @@ static void run_op(struct fz_task *t)
 	*e = (struct fz_entry) { .n = s->n, .op = pick_op(t), .ret = FZ_RUNNING };
 	op = ops[e->op];
 	nth = fz_below(t, 40) ? 0 : 1 + (int)fz_below(t, 30);
-	t->lenient = nth && fail_fd >= 0;
+	t->lenient = nth && t->can_fail;
 	__atomic_store_n(&s->since, cf_now(), __ATOMIC_RELEASE);
 
 	fz_enter(t->p);
@@ -225,9 +202,9 @@ static void run_op(struct fz_task *t)
 	if (op->blocks && t->roles & FZ_DAEMON)
 		fz_drop_slots(t->p);
 	if (t->lenient)
-		fail_nth(nth);
+		cf_fail_nth(nth);
 	ret = op->run(t);
-	if (t->lenient && fail_done())
+	if (t->lenient && cf_fail_left() == 0)
 		fz_count(FZ_ALLOCS, 1);
 	if (s->injected && !--s->injected)
 		cf_error_injection(0);
@@ -262,8 +239,8 @@ static bool task_init(struct fz_task *t)
 		return false;
 	t->pages = pages;
 	memset(t->buf, 0, FZ_BUF);
-	if (fz->faults)
-		fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	/* Without that, only what the module can inject. */
+	t->can_fail = fz->faults && !cf_fail_init();
 	/* A working directory of its own, for culling. */
 	return !unshare(CLONE_FS) && !fz_reader_init(t) && !fz_netfs_init(t);
 }

@@ -124,7 +124,8 @@ struct fz_task {
 	unsigned int		id;
 	unsigned int		roles;
 	uint64_t		random;
-	bool			lenient;	/* an allocation was to fail */
+	bool			can_fail;	/* allocations can be made to */
+	bool			lenient;	/* one was to fail */
 	unsigned char		*buf;		/* FZ_BUF bytes */
 	unsigned char		*pages;		/* writable, none, read-only, none */
 	struct fz_reading	*reading;

@@ -25,7 +25,6 @@
 
 #include "fuzz.h"
 #include "fuzz_run.h"
-#include "lib/failnth.h"
 
 /* Nothing takes longer than that, and nobody who was killed. */
 #define STUCK_MS	30000
@@ -615,9 +614,6 @@ int main(int argc, char **argv)
 		return 4;
 	}
 	make_caches();
-	/* Without them only what the module can inject. */
-	if (fz->faults)
-		cf_fail_init();
 	if (run.memory)
 		limit_memory();
 	for (unsigned int i = 0; i < FZ_THREADS; i++)

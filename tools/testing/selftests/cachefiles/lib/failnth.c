@@ -13,7 +13,7 @@ static __thread int fail_fd = -1;
 
 int cf_fail_init(void)
 {
-	static const struct {
+	static const struct setting {
 		const char	*file, *text;
 	} settings[] = {
 		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
@@ -22,7 +22,8 @@ int cf_fail_init(void)
 		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
 		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
 		{ NULL }
-	}, *set;
+	};
+	const struct setting *set;
 
 	for (set = settings; set->file; set++) {
 		int fd = open(set->file, O_WRONLY | O_CLOEXEC);
