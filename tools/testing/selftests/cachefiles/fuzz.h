@@ -37,6 +37,7 @@
 #define FZ_VOLUMES	3
 #define FZ_LOCALS	3
 #define FZ_NAMES	96		/* files of a volume that are asked for */
+#define FZ_INLINE_KEY	16		/* bytes of a name that fscache keeps in the cookie */
 #define FZ_KEYS		4		/* files of a thread, in original mode */
 #define FZ_FILE_MAX	(512U << 10)	/* no file is larger */
 
