@@ -2,10 +2,13 @@
 /*
  * Whichever allocation or copy to or from user space fails in a system call of the daemon,
  * nothing is lost: the request is there the next time, or its reader has been told an errno.
+ * In one of a reader that one fails, or nothing does, and the next one gets what is right.
  */
 #include "harness.h"
 
+#include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include "lib/failnth.h"
 
@@ -144,6 +147,102 @@ TEST_F_TIMEOUT(ondemand, fill_and_complete, 120)
 	TH_LOG("%d allocations failed", cf_fail_count);
 	EXPECT_LT(0, cf_fail_count);
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
+}
+
+static int size_errno(struct cf_env *e, const char *name, long long *size)
+{
+	char path[160];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", e->mnt, name);
+	if (stat(path, &st))
+		return errno;
+	*size = st.st_size;
+	return 0;
+}
+
+TEST_F_TIMEOUT(ondemand, lookup, 120)
+{
+	struct cf_env *e = &self->e;
+	bool hit = true;
+	char name[16];
+
+	if (cf_fail_init())
+		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 12345, 1));
+	self->s.any_key = true;
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	for (int n = 1; hit && n < 4 * MOST; n++) {
+		long long size = 0;
+		int ret;
+
+		snprintf(name, sizeof(name), "f%d", n);
+		cf_fail_nth(n);
+		ret = size_errno(e, name, &size);
+		hit = cf_fail_done();
+		if (ret) {
+			EXPECT_TRUE(cf_fail_is(-ret)) {
+				TH_LOG("allocation %d: %s", n, strerror(ret));
+			}
+			ASSERT_EQ(0, size_errno(e, name, &size)) {
+				TH_LOG("after allocation %d: %s", n, strerror(errno));
+			}
+		}
+		EXPECT_EQ(12345, size);
+	}
+	EXPECT_FALSE(hit);
+	TH_LOG("%d allocations failed", cf_fail_count);
+	EXPECT_LT(0, cf_fail_count);
+	EXPECT_EQ(0, self->s.stats->odd);
+}
+
+/* Every other page is there, so that what is read at once comes in pieces. */
+TEST_F_TIMEOUT(ondemand, read, 120)
+{
+	enum { GRANULES = 32, SIZE = GRANULES * CF_GRANULE };
+	static unsigned char buf[SIZE];
+	struct cf_env *e = &self->e;
+	bool hit = true;
+	char path[160];
+
+	if (cf_fail_init())
+		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
+	ASSERT_NE(NULL, cf_server_add(&self->s, "file", SIZE, 1));
+	self->s.any_key = true;
+	ASSERT_EQ(0, cf_server_thread(&self->s));
+	for (int n = 1; hit && n < 10 * MOST; n++) {
+		ssize_t got;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/f%d", e->mnt, n);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM));
+		for (int i = 1; i < GRANULES; i += 2) {
+			ASSERT_EQ(CF_GRANULE, pread(fd, buf, CF_GRANULE, i * CF_GRANULE));
+		}
+		ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+		ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL));
+
+		memset(buf, 0, sizeof(buf));
+		cf_fail_nth(n);
+		got = pread(fd, buf, SIZE, 0);
+		got = got < 0 ? -errno : got;
+		hit = cf_fail_done();
+		EXPECT_TRUE(got > 0 || cf_fail_is(got) || got == -EIO) {
+			TH_LOG("allocation %d: %s", n, strerror(-got));
+		}
+		EXPECT_EQ(-1, cf_differs(1, 0, buf, got > 0 ? got : 0));
+		ASSERT_EQ(SIZE, pread(fd, buf, SIZE, 0)) {
+			TH_LOG("after allocation %d: %s", n, strerror(errno));
+		}
+		EXPECT_EQ(-1, cf_differs(1, 0, buf, SIZE));
+		close(fd);
+	}
+	EXPECT_FALSE(hit);
+	TH_LOG("%d allocations failed", cf_fail_count);
+	EXPECT_LT(0, cf_fail_count);
+	EXPECT_EQ(0, self->s.stats->odd);
 }
 
 TEST_HARNESS_MAIN

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 TEST_F(ondemand, mount_options)
@@ -174,6 +175,12 @@ TEST_F(ondemand, mounted_twice)
 	EXPECT_EQ(a.st_ino, b.st_ino);
 	EXPECT_EQ(1, cf_idle(e->dev));
 	EXPECT_LE(0, cf_umount(where, 0, PROMPT));
+
+	/* What it is like has been settled by the first one. */
+	strcat(opts, ",mode=0400");
+	EXPECT_EQ(-EBUSY, cf_mount_od(e->volume, where, opts));
+	EXPECT_EQ(0, stat(path, &b));
+	EXPECT_EQ(S_IFREG | 0444, b.st_mode);
 	rmdir(where);
 }
 
@@ -259,6 +266,64 @@ TEST_F(ondemand, directory)
 		EXPECT_TRUE(seen[i]);
 	}
 	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+/* It does so however little is asked for at a time. */
+TEST_F(ondemand, directory_in_steps)
+{
+	enum { FILES = 20 };
+	union {
+		struct cf_dirent {
+			__u64		ino;
+			__s64		off;
+			unsigned short	len;
+			unsigned char	type;
+			char		name[];
+		} de;
+		char text[64];
+	} u;
+	struct cf_env *e = &self->e;
+	unsigned int seen = 0, dots = 0;
+	struct cf_reader r;
+	struct cf_msg m;
+	char name[16];
+	long n;
+	int fd;
+
+	for (int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ASSERT_LE(0, open_object(e, &r, name, i, &m));
+	}
+	fd = open(e->mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	/* Too little for any name; what is asked for next is the same one. */
+	EXPECT_EQ(-1, syscall(SYS_getdents64, fd, &u, 20));
+	EXPECT_EQ(EINVAL, errno);
+	/* Enough for one, and not for two. */
+	while ((n = syscall(SYS_getdents64, fd, &u, 32)) > 0) {
+		ASSERT_EQ(u.de.len, n);
+		if (u.de.name[0] == '.') {
+			dots++;
+			continue;
+		}
+		ASSERT_EQ('f', u.de.name[0]);
+		ASSERT_GT(FILES, atoi(u.de.name + 1));
+		EXPECT_EQ(0, seen & 1U << atoi(u.de.name + 1));
+		seen |= 1U << atoi(u.de.name + 1);
+		/* In between, too; after the last one nothing is too little. */
+		if (seen != (1U << FILES) - 1) {
+			ASSERT_EQ(-1, syscall(SYS_getdents64, fd, &u, 20));
+			ASSERT_EQ(EINVAL, errno);
+		}
+	}
+	EXPECT_EQ(0, n);
+	EXPECT_EQ(2, dots);
+	EXPECT_EQ((1U << FILES) - 1, seen);
+
+	/* No number is as high as that. */
+	ASSERT_EQ(1LL << 32, lseek(fd, 1LL << 32, SEEK_SET));
+	EXPECT_EQ(0, syscall(SYS_getdents64, fd, &u, sizeof(u)));
+	close(fd);
 }
 
 TEST_F(ondemand, ways_to_read)

@@ -105,6 +105,144 @@ TEST_F(ondemand, d37_new_cache_at_once)
 	close(o.fd);
 }
 
+/* A daemon that serves "file" of @size bytes in what comes after the cache of the fixture. */
+static int serve_again(struct cf_env *e, struct cf_server *s, __u64 size)
+{
+	int ret = cf_env_rebind(e);
+
+	if (!ret)
+		ret = cf_server_init(s, e->dev);
+	if (!ret && !cf_server_add(s, "file", size, 1))
+		ret = -ENOSPC;
+	return ret ? ret : cf_server_thread(s);
+}
+
+/* Reads a page through a descriptor: 0, an errno, or EBADMSG if it is not what it should be. */
+static int page_errno(int fd, off_t off)
+{
+	unsigned char page[4096];
+
+	if (pread(fd, page, sizeof(page), off) != sizeof(page))
+		return errno;
+	return cf_differs(1, off, page, sizeof(page)) < 0 ? 0 : EBADMSG;
+}
+
+/* Opening a file under the mount that has stayed brings it back, for those who had it open. */
+TEST_F(ondemand, comes_back)
+{
+	struct cf_env *e = &self->e;
+	static struct cf_server s;
+	char path[160];
+	int fd, held, again;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(4096, cf_fill(fd, 1, 0, 4096, MB));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	held = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, held);
+	ASSERT_EQ(0, posix_fadvise(held, 0, 0, POSIX_FADV_RANDOM));
+	ASSERT_EQ(0, serve_again(e, &s, MB));
+	close(fd);
+
+	/* Nobody has asked for it yet. */
+	EXPECT_EQ(EIO, page_errno(held, 65536));
+	EXPECT_EQ(0, s.stats->opens);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, again);
+	EXPECT_EQ(1, s.stats->opens);
+	EXPECT_EQ(0, page_errno(held, 65536));
+	EXPECT_EQ(0, page_errno(again, 131072));
+	EXPECT_EQ(2, s.stats->reads);
+	/* What was written in the first life of the cache is there. */
+	EXPECT_EQ(0, page_errno(held, 0));
+	EXPECT_EQ(2, s.stats->reads);
+	close(again);
+	close(held);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	cf_server_stop(&s);
+}
+
+/* A file of another size is another file, while somebody has the old one. */
+TEST_F(ondemand, comes_back_with_another_size)
+{
+	struct cf_env *e = &self->e;
+	static struct cf_server s;
+	struct cf_reader r;
+	struct cf_msg m;
+	struct stat st;
+	char path[160];
+	int fd, held;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(4096, cf_fill(fd, 1, 0, 4096, MB));
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	held = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, held);
+	ASSERT_EQ(0, serve_again(e, &s, 2 * MB));
+	close(fd);
+
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(-1, open(path, O_RDONLY | O_CLOEXEC));
+		EXPECT_EQ(ESTALE, errno);
+		EXPECT_EQ(EIO, page_errno(held, 0));
+		EXPECT_EQ(EIO, page_errno(held, 65536));
+	}
+	ASSERT_EQ(0, fstat(held, &st));
+	EXPECT_EQ((long long)MB, st.st_size);
+	EXPECT_EQ(0, s.stats->reads);
+	close(held);
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, fstat(fd, &st));
+	EXPECT_EQ((long long)(2 * MB), st.st_size);
+	EXPECT_EQ(0, page_errno(fd, 0));
+	EXPECT_EQ(0, page_errno(fd, 2 * MB - 4096));
+	close(fd);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	cf_server_stop(&s);
+}
+
+/* Who waits for it to come back can be killed, and the answer is there for the next one. */
+TEST_F(ondemand, comes_back_for_the_next)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	char path[160];
+	int fd, held;
+
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	held = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, held);
+	ASSERT_EQ(0, cf_env_rebind(e));
+	close(fd);
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_EQ(0, page_errno(held, 0));
+	close(held);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	close(fd);
+}
+
 /* The names of what a process has open that belongs to a cache. */
 static int cache_fds(pid_t pid)
 {
