@@ -210,13 +210,7 @@ static int ondemandfs_open_cookie(struct inode *inode)
 	if (error < 0)
 		return error;
 
-	error = ondemandfs_wait_open(oi->cookie, true);
-	if (error)
-		return error;
-	if (oi->cookie->object_size < 0 ||
-	    oi->cookie->object_size > inode->i_sb->s_maxbytes)
-		return -EFBIG;
-	return 0;
+	return ondemandfs_wait_open(oi->cookie, true);
 }
 
 /**
@@ -232,7 +226,7 @@ static int ondemandfs_open_cookie(struct inode *inode)
  * a name at a time, so nobody waits behind a new inode of the same name.
  * Return: the inode, with a reference, or an error: what the daemon refused the
  * name with, -EINTR for a task being killed, -EIO if the cache is dead or the
- * wait was ended by force, -EFBIG for a size no file can have, -ENOMEM.
+ * wait was ended by force, -EFBIG for a size that its file system cannot hold, -ENOMEM.
  */
 struct inode *ondemandfs_get_file(struct super_block *sb, const struct qstr *name)
 {
