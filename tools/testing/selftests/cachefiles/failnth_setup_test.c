@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "lib/failnth.h"
@@ -18,14 +19,20 @@
 
 #define NO_FAILNTH	"no CONFIG_FAULT_INJECTION with fail-nth"
 
-/* A new device with all that bind wants to know. */
-static int device_again(struct cf_env *e)
+/* A new device with all that bind wants to know, and directory @n that nothing is in. */
+static int device_again(struct cf_env *e, int n)
 {
+	char dir[160];
 	int ret;
 
 	close(e->dev);
 	e->dev = cf_device();
-	ret = e->dev < 0 ? e->dev : cf_cmd(e->dev, "dir %s", e->dir);
+	if (e->dev < 0)
+		return e->dev;
+	snprintf(dir, sizeof(dir), "%s/%d", e->dir, n);
+	if (mkdir(dir, 0700))
+		return -errno;
+	ret = cf_cmd(e->dev, "dir %s", dir);
 	return ret ? ret : cf_cmd(e->dev, "tag %s", e->tag);
 }
 
@@ -38,7 +45,7 @@ static void bind_failing(struct __test_metadata *_metadata, struct cf_env *e, co
 	for (int n = 1; hit && n < MOST; n++) {
 		int ret;
 
-		ASSERT_EQ(0, device_again(e));
+		ASSERT_EQ(0, device_again(e, n));
 		cf_fail_nth(n);
 		ret = cf_cmd(e->dev, "bind %s", mode);
 		hit = cf_fail_done();
@@ -56,7 +63,7 @@ static void bind_failing(struct __test_metadata *_metadata, struct cf_env *e, co
 	EXPECT_FALSE(hit);
 	TH_LOG("%d allocations failed", cf_fail_count);
 	EXPECT_LT(0, cf_fail_count);
-	ASSERT_EQ(0, device_again(e));
+	ASSERT_EQ(0, device_again(e, MOST));
 	EXPECT_EQ(0, cf_cmd(e->dev, "bind %s", mode));
 }
 
