@@ -191,6 +191,47 @@ TEST_F_TIMEOUT(original, resize, 120)
 	expect_alive(_metadata, &self->e, self->nf, c);
 }
 
+/* Files and volumes are looked up, made and given up by workers. */
+TEST_F_TIMEOUT(original, workers, 240)
+{
+	enum { ROUNDS = 120 };
+	char name[80];
+
+	if (cf_fail_init() || cf_fail_module("cachefiles", 0))
+		SKIP(return, NO_FAILNTH);
+	for (int n = 0; n < ROUNDS; n++) {
+		int vol, c;
+
+		snprintf(name, sizeof(name), "%s-%d", self->e.volume, n);
+		/* Some of the first, and some of the last. */
+		ASSERT_EQ(0, cf_fail_module("cachefiles", n % 2 ? 4 : 20));
+		vol = cf_nf_volume(self->nf, name, self->e.tag, NULL, 0);
+		c = vol < 0 ? vol : cf_nf_file(self->nf, vol, "file", NULL, 0, SIZE, false);
+		if (c >= 0) {
+			cf_nf_fill(self->nf, c, 1, SIZE);
+			cf_nf_detach(self->nf, c, n % 3 == 0);
+		}
+		cf_fail_module_done();
+		ASSERT_LE(0, vol);
+		ASSERT_TRUE(c >= 0 || c == -ENOBUFS) {
+			TH_LOG("round %d: %s", n, strerror(-c));
+		}
+
+		c = cf_nf_file(self->nf, vol, "file", NULL, 0, SIZE, false);
+		ASSERT_LE(0, c);
+		expect_right(_metadata, self->nf, c, 1, n);
+		ASSERT_EQ(0, cf_nf_fill(self->nf, c, 2, SIZE)) {
+			TH_LOG("round %d", n);
+		}
+		EXPECT_EQ(0, cf_nf_check(self->nf, c, 2, 0, ALL, SIZE));
+		ASSERT_EQ(0, cf_nf_detach(self->nf, c, true));
+		cf_nf_volume_end(self->nf, vol, NULL, 0, false);
+	}
+	TH_LOG("%d allocations failed", cf_fail_count);
+	EXPECT_LT(0, cf_fail_count);
+	EXPECT_EQ(0, cf_cmd(self->e.dev, "debug 0"));
+}
+
 /* What a daemon asks for comes the next time. */
 TEST_F_TIMEOUT(original, statistics, 120)
 {

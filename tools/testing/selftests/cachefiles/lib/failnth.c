@@ -4,36 +4,46 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "cache.h"
 #include "failnth.h"
+
+#define FAILSLAB	"/sys/kernel/debug/failslab/"
 
 int cf_fail_count;
 static __thread int fail_fd = -1;
+
+static int set(const char *file, const char *text)
+{
+	int fd = open(file, O_WRONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, strlen(text));
+	close(fd);
+	return n == (ssize_t)strlen(text) ? 0 : -EIO;
+}
 
 int cf_fail_init(void)
 {
 	static const struct setting {
 		const char	*file, *text;
 	} settings[] = {
-		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ FAILSLAB "ignore-gfp-wait", "N" },
+		{ FAILSLAB "verbose", "0" },
 		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
 		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
 		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
 		{ NULL }
 	};
-	const struct setting *set;
+	const struct setting *s;
 
-	for (set = settings; set->file; set++) {
-		int fd = open(set->file, O_WRONLY | O_CLOEXEC);
-
-		if (fd < 0)
-			continue;
-		if (write(fd, set->text, 1) != 1)
-			perror(set->file);
-		close(fd);
-	}
+	for (s = settings; s->file; s++)
+		if (set(s->file, s->text) == -EIO)
+			perror(s->file);
 	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	return fail_fd < 0 ? -errno : 0;
 }
@@ -63,5 +73,62 @@ bool cf_fail_done(void)
 	bool hit = cf_fail_left() == 0;
 
 	cf_fail_count += hit;
+	return hit;
+}
+
+/* Where the code of @module is. */
+static int code_of(const char *module, unsigned long *start, unsigned long *end)
+{
+	char path[96], line[512], name[64];
+	unsigned long size;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/sections/.text", module);
+	if (cf_read_file(path, line, sizeof(line)) <= 0)
+		return -ENOENT;
+	*start = strtoul(line, NULL, 0);
+	f = fopen("/proc/modules", "re");
+	if (!f)
+		return -errno;
+	*end = 0;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %lu", name, &size) == 2 && !strcmp(name, module))
+			*end = *start + size;
+	fclose(f);
+	return *end ? 0 : -ENOENT;
+}
+
+int cf_fail_module(const char *module, int percent)
+{
+	unsigned long start, end;
+	char text[24];
+	int ret = code_of(module, &start, &end);
+
+	if (ret)
+		return ret;
+	snprintf(text, sizeof(text), "0x%lx", start);
+	ret = set(FAILSLAB "require-start", text);
+	snprintf(text, sizeof(text), "0x%lx", end);
+	if (!ret)
+		ret = set(FAILSLAB "require-end", text);
+	if (!ret)
+		ret = set(FAILSLAB "times", "1");
+	/* That arms it. */
+	snprintf(text, sizeof(text), "%d", percent);
+	return ret ? ret : set(FAILSLAB "probability", text);
+}
+
+bool cf_fail_module_done(void)
+{
+	char text[24] = "";
+	bool hit;
+
+	if (set(FAILSLAB "probability", "0"))
+		perror(FAILSLAB "probability");
+	hit = cf_read_file(FAILSLAB "times", text, sizeof(text)) > 0 && !atoi(text);
+	cf_fail_count += hit;
+	/* What a thread is to fail is not confined to a module. */
+	if (set(FAILSLAB "require-start", "0") || set(FAILSLAB "require-end", "0xffffffffffffffff"))
+		perror(FAILSLAB "require-end");
 	return hit;
 }

@@ -20,6 +20,15 @@ int cf_fail_left(void);
 /* How many were. */
 extern int cf_fail_count;
 
+/*
+ * Let one allocation on behalf of @module fail, whatever task makes it, workers above all:
+ * each is that one with a chance of @percent. 0, or a negative errno where the kernel can't
+ * do that.
+ */
+int cf_fail_module(const char *module, int percent);
+/* Stop that: whether one has been failed. */
+bool cf_fail_module_done(void);
+
 /* An allocation or a copy that was failed is what @error can come from. */
 static inline bool cf_fail_is(int error)
 {
