@@ -8,16 +8,15 @@
 
 #ifdef COMPAT_HAVE_NETFS_STREAMS
 
-/* @len stays: EROFS completes a bio of compressed data once for each slice of it. */
+/*
+ * @len stays: EROFS completes a bio of compressed data once for each slice of it.  None of
+ * its objects is other than on-demand, since they want to be told their size.
+ */
 static enum netfs_io_source
 compat_netfs_prepare_ondemand_read(struct netfs_cache_resources *cres, loff_t start,
 				   size_t *len, loff_t i_size, unsigned long *flags, ino_t ino)
 {
-	if (start >= i_size)
-		return NETFS_FILL_WITH_ZEROES;
-	if (!cachefiles_cres_object(cres)->od)
-		return NETFS_DOWNLOAD_FROM_SERVER;
-	return NETFS_READ_FROM_CACHE;
+	return start < i_size ? NETFS_READ_FROM_CACHE : NETFS_FILL_WITH_ZEROES;
 }
 
 /* The last one in the table. */
