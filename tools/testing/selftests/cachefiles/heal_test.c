@@ -283,6 +283,31 @@ TEST_F(original, directory_comes_in_its_place)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/* What is to be taken away, and is gone or another file by now, is nobody's fault. */
+TEST_F(original, gone_before_it_is_retired)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, fd, c;
+	struct stat st;
+	char path[512];
+
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
+	for (int i = 0; i < 2; i++) {
+		c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), SIZE, false);
+		ASSERT_LT(0, c);
+		ASSERT_EQ(0, cf_nf_fill(nf, c, 1, SIZE));
+		ASSERT_EQ(0, unlink(path));
+		if (i) {
+			fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+			ASSERT_LE(0, fd);
+			close(fd);
+		}
+		ASSERT_EQ(0, cf_nf_detach(nf, c, true));
+		EXPECT_EQ(i ? 0 : -1, stat(path, &st));
+	}
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+}
+
 /*
  * A file that is open for writing while there is no cache may be changed behind its back,
  * and its version need not tell before it is closed.

@@ -345,6 +345,32 @@ static void *read_endless(void *arg)
 	return NULL;
 }
 
+/* A file of @size bytes that it has open: the object's descriptor, or 1 to skip. */
+static int open_endless(struct cf_env *e, struct endless *r, long long size)
+{
+	struct cf_msg m;
+	int vol, ret;
+
+	*r = (struct endless) { .nf = cf_nf_open() };
+	if (r->nf < 0)
+		return r->nf;
+	vol = cf_nf_volume(r->nf, e->volume, e->tag, NULL, 0);
+	if (vol < 0)
+		return vol;
+	r->c = cf_nf_cookie_advice(r->nf, vol, "file", 4, NULL, 0, 0, CF_ADV_WANT_CACHE_SIZE);
+	if (r->c < 0)
+		return r->c;
+	ret = cf_nf_use(r->nf, r->c, false);
+	if (!ret)
+		ret = cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG);
+	if (!ret)
+		ret = cf_copen(e->dev, m.hdr.msg_id, size);
+	memset(r->buf, 0xee, sizeof(r->buf));
+	return ret ? ret : cf_open_fd(&m);
+}
+
+#define NO_NETFS	"no " CF_NETFS_DEVICE " (make TEST_MODULES=y)"
+
 /* What it asks for beyond the end is zeros, and no READ is for that. */
 TEST_F(cache, d54_reader_that_knows_no_size)
 {
@@ -353,20 +379,12 @@ TEST_F(cache, d54_reader_that_knows_no_size)
 	struct cf_env *e = &self->e;
 	pthread_t thread;
 	struct cf_msg m;
-	int vol, fd;
+	int fd;
 
-	r.nf = cf_nf_open();
+	fd = open_endless(e, &r, SIZE);
 	if (r.nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
-	vol = cf_nf_volume(r.nf, e->volume, e->tag, NULL, 0);
-	ASSERT_LT(0, vol);
-	r.c = cf_nf_cookie_advice(r.nf, vol, "file", 4, NULL, 0, 0, CF_ADV_WANT_CACHE_SIZE);
-	ASSERT_LT(0, r.c);
-	ASSERT_EQ(0, cf_nf_use(r.nf, r.c, false));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
-	fd = cf_open_fd(&m);
-	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, SIZE));
-	memset(r.buf, 0xee, sizeof(r.buf));
+		SKIP(return, NO_NETFS);
+	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, read_endless, &r));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 	EXPECT_EQ(0, cf_rd(&m)->off);
@@ -380,6 +398,58 @@ TEST_F(cache, d54_reader_that_knows_no_size)
 	EXPECT_EQ(0, r.buf[SIZE]);
 	EXPECT_EQ(0, memcmp(r.buf + SIZE, r.buf + SIZE + 1, sizeof(r.buf) - SIZE - 1));
 	EXPECT_EQ(1, cf_idle(e->dev));
+	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
+	close(r.nf);
+	close(fd);
+}
+
+/* What was invalidated while it was fetched is not what the file system has asked for. */
+TEST_F(cache, invalidated_meanwhile)
+{
+	static struct endless r;
+	struct cf_env *e = &self->e;
+	pthread_t thread;
+	struct cf_msg m;
+	int fd;
+
+	fd = open_endless(e, &r, sizeof(r.buf));
+	if (r.nf < 0)
+		SKIP(return, NO_NETFS);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, read_endless, &r));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(r.nf, r.c, NULL, 0, sizeof(r.buf), false));
+	EXPECT_LE(0, serve_read(&m, fd, 1, sizeof(r.buf)));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, r.ret);
+	EXPECT_EQ(1, r.a.completions);
+	EXPECT_EQ(-ESTALE, r.a.result);
+	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
+	close(r.nf);
+	close(fd);
+}
+
+/* It is the daemon that fills an object: a file system that tries is turned away. */
+TEST_F(cache, filled_by_the_daemon_alone)
+{
+	struct cf_env *e = &self->e;
+	struct cf_netfs_subreq sub;
+	static struct endless r;
+	struct cf_netfs_query q;
+	int fd;
+
+	fd = open_endless(e, &r, sizeof(r.buf));
+	if (r.nf < 0)
+		SKIP(return, NO_NETFS);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(r.nf, r.c, 1, 0, 4096, sizeof(r.buf)));
+	ASSERT_EQ(0, cf_nf_query(r.nf, r.c, 0, sizeof(r.buf), 4096, &q));
+	EXPECT_EQ(-ENOBUFS, q.ret);
+	if (cf_nf_has_streams(r.nf)) {
+		ASSERT_EQ(0, cf_nf_store_subreq(r.nf, r.c, 1, 0, 4096, sizeof(r.buf), 0, &sub));
+		EXPECT_EQ(-ENOBUFS, sub.error);
+	}
+	EXPECT_EQ(-ENXIO, (int)(lseek(fd, 0, SEEK_DATA) < 0 ? -errno : 0));
 	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
 	close(r.nf);
 	close(fd);
