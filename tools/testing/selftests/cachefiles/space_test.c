@@ -212,4 +212,38 @@ TEST_F(device, nothing_is_stored_below_stop)
 	ASSERT_LE(0, cf_env_umount(e, PROMPT));
 }
 
+/* A network file system can write over what is there, which takes no space. */
+TEST_F(device, written_over_below_stop)
+{
+	enum { SIZE = 16 * CF_GRANULE, HALF = SIZE / 2 };
+	struct cf_env *e = &self->e;
+	int nf = cf_nf_open(), vol, c;
+
+	if (nf < 0)
+		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+	set_up(_metadata, e);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, SIZE, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 0, HALF, SIZE));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+	ASSERT_EQ(0, cf_nf_check(nf, c, 1, 0, HALF, SIZE));
+
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 97%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 96%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 95%%"));
+	EXPECT_EQ(0, cf_nf_store(nf, c, 2, 0, HALF / 2, SIZE));
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 2, HALF, HALF, SIZE));
+	/* Not even in part. */
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 2, HALF - CF_GRANULE, 2 * CF_GRANULE, SIZE));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, HALF / 2, SIZE));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, HALF / 2, HALF / 2 - CF_GRANULE, SIZE));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, HALF - CF_GRANULE, HALF + CF_GRANULE, SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_odd(nf));
+	close(nf);
+}
+
 TEST_HARNESS_MAIN
