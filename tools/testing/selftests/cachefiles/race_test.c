@@ -108,12 +108,26 @@ static int close_device(struct cf_env *e, struct call *c)
 	return cf_delay_go(trap);
 }
 
+/* Bind a new device: that, or a negative errno. */
+static int do_bind(void *arg)
+{
+	struct cf_env *e = arg;
+	int dev = cf_device();
+	int ret = dev < 0 ? dev : cf_bind(dev, e->dir, e->tag);
+
+	if (!ret)
+		return dev;
+	close(dev);
+	return ret;
+}
+
 /* --- what the tests below rely on --- */
 
 /* A trap catches the one it is set for, and lets it go. */
 TEST_F(race, trap)
 {
 	struct cf_env *e = &self->e;
+	char points[1024];
 	struct cf_reader r;
 	struct cf_msg m;
 	int fd, trap;
@@ -121,9 +135,14 @@ TEST_F(race, trap)
 	EXPECT_EQ(-EINVAL, cf_delay_arm("nowhere", 0));
 	fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, fd);
+	/* What is not set says where it can be. */
+	ASSERT_LT(0, cf_read_file(CF_DELAY_POINTS, points, sizeof(points)));
+	EXPECT_NE(NULL, strstr(points, "\nenqueue\n"));
 
 	trap = cf_delay_arm("enqueue", 1);
 	ASSERT_LE(0, trap);
+	EXPECT_EQ(-1, write(trap, "admit 0", 7));
+	EXPECT_EQ(EBUSY, errno);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 	EXPECT_EQ(-ETIMEDOUT, cf_delay_caught(trap, 0));
@@ -820,6 +839,33 @@ TEST_F(race, d47_shorter_under_an_open_file)
 	EXPECT_EQ(ESTALE, res.err);
 	EXPECT_EQ(-EIO, ret);
 	close(held.fd);
+}
+
+/* A cache that is still being torn down is waited for, but not by who is killed. */
+TEST_F(race, bound_while_torn_down)
+{
+	struct cf_env *e = &self->e;
+	struct cf_task binding;
+	struct call c = {};
+	struct cf_reader r;
+	int trap, ret;
+
+	trap = cf_delay_arm("teardown", 0);
+	ASSERT_LE(0, trap);
+	c.dev = e->dev;
+	e->dev = -1;
+	ASSERT_EQ(0, cf_task_start(&c.task, do_close, &c));
+	ASSERT_LE(0, cf_delay_caught(trap, LONG));
+
+	ASSERT_EQ(0, cf_child(&r, do_bind, e));
+	EXPECT_EQ(0, cf_poll(r.pipe, POLLIN, BRIEF));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
+	ASSERT_EQ(0, cf_task_start(&binding, do_bind, e));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&binding, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&binding, &e->dev, LONG));
+	EXPECT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, LONG));
 }
 
 TEST_HARNESS_MAIN

@@ -12,12 +12,9 @@
 #include "daemon.h"
 #include "delay.h"
 
-#define DEBUGFS	"/sys/kernel/debug"
-#define TRAPS	DEBUGFS "/cachefiles/delay"
-
 static int trap_open(void)
 {
-	int fd = open(TRAPS, O_RDWR | O_CLOEXEC);
+	int fd = open(CF_DELAY_POINTS, O_RDWR | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -27,7 +24,7 @@ int cf_delay_init(void)
 	int fd = trap_open();
 
 	if (fd == -ENOENT) {
-		mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
+		mount("debugfs", CF_DEBUGFS, "debugfs", 0, NULL);
 		fd = trap_open();
 	}
 	if (fd < 0)

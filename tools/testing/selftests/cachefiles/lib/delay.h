@@ -6,6 +6,10 @@
 #ifndef CF_DELAY_H
 #define CF_DELAY_H
 
+#define CF_DEBUGFS	"/sys/kernel/debug"
+/* Each open of it is a trap; reading one that is not set lists the places. */
+#define CF_DELAY_POINTS	CF_DEBUGFS "/cachefiles/delay"
+
 /* 0, or a negative errno where there are none (CONFIG_CACHEFILES_DEBUG). */
 int cf_delay_init(void);
 
