@@ -2,6 +2,7 @@
 /* Failing allocations and user copies; see failnth.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,24 +77,27 @@ bool cf_fail_done(void)
 	return hit;
 }
 
-/* Where the code of @module is. */
+/* Where the code of @module is: whole pages, that are nobody else's. */
 static int code_of(const char *module, unsigned long *start, unsigned long *end)
 {
-	char path[96], line[512], name[64];
-	unsigned long size;
-	FILE *f;
+	char line[512], owner[64], wanted[66], type;
+	unsigned long at;
+	FILE *f = fopen("/proc/kallsyms", "re");
 
-	snprintf(path, sizeof(path), "/sys/module/%s/sections/.text", module);
-	if (cf_read_file(path, line, sizeof(line)) <= 0)
-		return -ENOENT;
-	*start = strtoul(line, NULL, 0);
-	f = fopen("/proc/modules", "re");
 	if (!f)
 		return -errno;
+	snprintf(wanted, sizeof(wanted), "[%.62s]", module);
+	*start = ULONG_MAX;
 	*end = 0;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%63s %lu", name, &size) == 2 && !strcmp(name, module))
-			*end = *start + size;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx %c %*s %63s", &at, &type, owner) != 3 ||
+		    (type != 't' && type != 'T') || strcmp(owner, wanted))
+			continue;
+		if (at < *start)
+			*start = at;
+		if (at >= *end)
+			*end = (at | 4095) + 1;
+	}
 	fclose(f);
 	return *end ? 0 : -ENOENT;
 }
