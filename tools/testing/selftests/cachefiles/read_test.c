@@ -434,6 +434,7 @@ TEST_F(cache, filled_by_the_daemon_alone)
 {
 	struct cf_env *e = &self->e;
 	struct cf_netfs_subreq sub;
+	struct cf_netfs_write w;
 	static struct endless r;
 	struct cf_netfs_query q;
 	int fd;
@@ -443,6 +444,10 @@ TEST_F(cache, filled_by_the_daemon_alone)
 		SKIP(return, NO_NETFS);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(-ENOBUFS, cf_nf_store(r.nf, r.c, 1, 0, 4096, sizeof(r.buf)));
+	/* Without asking first whether it may. */
+	ASSERT_EQ(0, cf_nf_write(r.nf, r.c, 0, r.buf, 0, 4096, sizeof(r.buf), CF_IO_ISSUE, &w));
+	EXPECT_EQ(1, w.completions);
+	EXPECT_EQ(-ENOBUFS, w.result);
 	ASSERT_EQ(0, cf_nf_query(r.nf, r.c, 0, sizeof(r.buf), 4096, &q));
 	EXPECT_EQ(-ENOBUFS, q.ret);
 	if (cf_nf_has_streams(r.nf)) {
