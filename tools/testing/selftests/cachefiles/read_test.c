@@ -331,6 +331,7 @@ TEST_F(ondemand, d54_odd_sizes)
 /* One read by a file system that takes its files for endless. */
 struct endless {
 	int			nf, c;
+	__u64			off, len;
 	unsigned char		buf[65536];
 	struct cf_netfs_read	a;
 	int			ret;
@@ -340,7 +341,7 @@ static void *read_endless(void *arg)
 {
 	struct endless *r = arg;
 
-	r->ret = cf_nf_read(r->nf, r->c, 0, r->buf, 0, sizeof(r->buf), 1ULL << 40, CF_IO_ISSUE,
+	r->ret = cf_nf_read(r->nf, r->c, 0, r->buf, r->off, r->len, 1ULL << 40, CF_IO_ISSUE,
 			    CF_HOLE_IGNORE, &r->a);
 	return NULL;
 }
@@ -351,7 +352,7 @@ static int open_endless(struct cf_env *e, struct endless *r, long long size)
 	struct cf_msg m;
 	int vol, ret;
 
-	*r = (struct endless) { .nf = cf_nf_open() };
+	*r = (struct endless) { .nf = cf_nf_open(), .len = sizeof(r->buf) };
 	if (r->nf < 0)
 		return r->nf;
 	vol = cf_nf_volume(r->nf, e->volume, e->tag, NULL, 0);
@@ -425,6 +426,81 @@ TEST_F(cache, invalidated_meanwhile)
 	EXPECT_EQ(1, r.a.completions);
 	EXPECT_EQ(-ESTALE, r.a.result);
 	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
+	close(r.nf);
+	close(fd);
+}
+
+static void expect_read(struct __test_metadata *_metadata, struct cf_env *e, int fd, __u64 off,
+			__u64 len)
+{
+	struct cf_msg m;
+
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(off, cf_rd(&m)->off);
+	EXPECT_EQ(len, cf_rd(&m)->len);
+	if (fd >= 0) {
+		EXPECT_EQ(0, serve_read(&m, fd, 1, sizeof(((struct endless *)0)->buf)));
+	}
+}
+
+/*
+ * What another READ is under way for is not asked for again: who wants more asks for what
+ * lies before it, waits for it, and asks for the rest. The end of the cache ends them all.
+ */
+TEST_F(cache, around_another_read)
+{
+	enum { AT = 32768, LEN = 4096 };
+	static struct endless r, all, same;
+	struct cf_env *e = &self->e;
+	pthread_t thread[3];
+	struct cf_msg m;
+	int fd;
+
+	fd = open_endless(e, &r, sizeof(r.buf));
+	if (r.nf < 0)
+		SKIP(return, NO_NETFS);
+	ASSERT_LE(0, fd);
+	r.off = AT;
+	r.len = LEN;
+	all = (struct endless) { .nf = r.nf, .c = r.c, .len = sizeof(all.buf) };
+	ASSERT_EQ(0, pthread_create(&thread[0], NULL, read_endless, &r));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(AT, cf_rd(&m)->off);
+	EXPECT_EQ(LEN, cf_rd(&m)->len);
+	ASSERT_EQ(0, pthread_create(&thread[1], NULL, read_endless, &all));
+	expect_read(_metadata, e, fd, 0, AT);
+	EXPECT_EQ(1, cf_idle(e->dev));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, sizeof(r.buf)));
+	pthread_join(thread[0], NULL);
+	expect_read(_metadata, e, fd, AT + LEN, sizeof(all.buf) - AT - LEN);
+	pthread_join(thread[1], NULL);
+	EXPECT_EQ(LEN, r.a.result);
+	EXPECT_EQ(-1, cf_differs(1, AT, r.buf, LEN));
+	EXPECT_EQ((__s64)sizeof(all.buf), all.a.result);
+	EXPECT_EQ(-1, cf_differs(1, 0, all.buf, sizeof(all.buf)));
+	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
+	close(r.nf);
+	close(fd);
+
+	/* A new file, of which nothing is there. */
+	e->volume[0] ^= 1;
+	fd = open_endless(e, &r, sizeof(r.buf));
+	ASSERT_LE(0, fd);
+	r.len = LEN;
+	all = r;
+	same = r;
+	ASSERT_EQ(0, pthread_create(&thread[0], NULL, read_endless, &r));
+	expect_read(_metadata, e, -1, 0, LEN);
+	ASSERT_EQ(0, pthread_create(&thread[1], NULL, read_endless, &all));
+	ASSERT_EQ(0, pthread_create(&thread[2], NULL, read_endless, &same));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	close(e->dev);
+	e->dev = -1;
+	for (int i = 0; i < 3; i++)
+		pthread_join(thread[i], NULL);
+	EXPECT_EQ(-EIO, r.a.result);
+	EXPECT_EQ(-EIO, all.a.result);
+	EXPECT_EQ(-EIO, same.a.result);
 	close(r.nf);
 	close(fd);
 }
