@@ -13,8 +13,6 @@
 #define SIZE	(32 * CF_GRANULE + 1000ULL)
 #define ALL	CF_ROUND_UP(SIZE)
 
-#define NO_FAILNTH	"no CONFIG_FAULT_INJECTION with fail-nth"
-
 /* It is what it was, or is gone, or is what it was to become: never something else. */
 static void expect_right(struct __test_metadata *_metadata, int nf, int c, __u64 seed, int n)
 {
@@ -68,7 +66,7 @@ TEST_F_TIMEOUT(original, read, 120)
 	int c;
 
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	c = begin(_metadata, self->nf, self->vol);
 	for (int n = 1; hit && n < MOST; n++) {
 		struct cf_netfs_read a;
@@ -101,7 +99,7 @@ TEST_F_TIMEOUT(original, write, 120)
 	int c;
 
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	c = begin(_metadata, self->nf, self->vol);
 	for (int n = 1; hit && n < MOST; n++) {
 		int ret;
@@ -144,7 +142,7 @@ TEST_F_TIMEOUT(original, write_back, 120)
 	int c;
 
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	c = begin(_metadata, self->nf, self->vol);
 	for (int n = 1; hit && n < MOST; n++) {
 		struct cf_netfs_subreq a;
@@ -172,7 +170,7 @@ TEST_F_TIMEOUT(original, resize, 120)
 	int c;
 
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	c = begin(_metadata, self->nf, self->vol);
 	for (int n = 1; hit && n < MOST; n++) {
 		cf_fail_nth(n);
@@ -197,21 +195,21 @@ TEST_F_TIMEOUT(original, workers, 240)
 	enum { ROUNDS = 120 };
 	char name[80];
 
-	if (cf_fail_init() || cf_fail_module("cachefiles", 0))
-		SKIP(return, NO_FAILNTH);
+	if (cf_fail_init() || cf_fail_module("cachefiles"))
+		SKIP(return, CF_NO_FAILNTH);
 	for (int n = 0; n < ROUNDS; n++) {
 		int vol, c;
 
 		snprintf(name, sizeof(name), "%s-%d", self->e.volume, n);
 		/* Some of the first, and some of the last. */
-		ASSERT_EQ(0, cf_fail_module("cachefiles", n % 2 ? 4 : 20));
+		ASSERT_EQ(0, cf_fail_some(n % 2 ? 4 : 20));
 		vol = cf_nf_volume(self->nf, name, self->e.tag, NULL, 0);
 		c = vol < 0 ? vol : cf_nf_file(self->nf, vol, "file", NULL, 0, SIZE, false);
 		if (c >= 0) {
 			cf_nf_fill(self->nf, c, 1, SIZE);
 			cf_nf_detach(self->nf, c, n % 3 == 0);
 		}
-		cf_fail_module_done();
+		cf_fail_some_done();
 		ASSERT_LE(0, vol);
 		ASSERT_TRUE(c >= 0 || c == -ENOBUFS) {
 			TH_LOG("round %d: %s", n, strerror(-c));
@@ -239,7 +237,7 @@ TEST_F_TIMEOUT(original, statistics, 120)
 	bool hit = true;
 
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	for (int n = 1; hit && n < MOST; n++) {
 		struct cf_statistics s;
 		int ret, c;

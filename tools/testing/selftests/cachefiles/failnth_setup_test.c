@@ -17,8 +17,6 @@
 /* What a module allocates for itself comes last, and is less than that. */
 #define OWN	200
 
-#define NO_FAILNTH	"no CONFIG_FAULT_INJECTION with fail-nth"
-
 /* A new device with all that bind wants to know, and directory @n that nothing is in. */
 static int device_again(struct cf_env *e, int n)
 {
@@ -41,7 +39,7 @@ static void bind_failing(struct __test_metadata *_metadata, struct cf_env *e, co
 	bool hit = true;
 
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	for (int n = 1; hit && n < MOST; n++) {
 		int ret;
 
@@ -86,7 +84,7 @@ TEST_F_TIMEOUT(cache, mount, 300)
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	snprintf(opts, sizeof(opts), "cache=%s", e->tag);
 	for (int n = 1; hit && n < MOST; n++) {
 		int ret;
@@ -237,7 +235,7 @@ TEST_F_TIMEOUT(none, load, 600)
 	if (world)
 		SKIP(return, "%s", cf_why);
 	if (cf_fail_init())
-		SKIP(return, NO_FAILNTH);
+		SKIP(return, CF_NO_FAILNTH);
 	for (int i = 0; i < 3; i++) {
 		int ret = module_unload(names[i]);
 

@@ -25,7 +25,7 @@ TEST_F_TIMEOUT(ondemand, d13_delivery_of_open, 60)
 	char name[16];
 
 	if (cf_fail_init())
-		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
+		SKIP(return, CF_NO_FAILNTH);
 	for (int n = 1; hit && n < MOST; n++) {
 		int ret;
 
@@ -63,7 +63,7 @@ TEST_F_TIMEOUT(ondemand, copen, 120)
 	char name[16];
 
 	if (cf_fail_init())
-		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
+		SKIP(return, CF_NO_FAILNTH);
 	for (int n = 1; hit && n < 4 * MOST; n++) {
 		char text[64];
 		int ret, len;
@@ -108,7 +108,7 @@ TEST_F_TIMEOUT(ondemand, fill_and_complete, 120)
 	int fd;
 
 	if (cf_fail_init())
-		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
+		SKIP(return, CF_NO_FAILNTH);
 	fd = open_object(e, &r, "file", 64 * MB, &m);
 	ASSERT_LE(0, fd);
 	for (int n = 1; hit && n < 2 * MOST; n++) {
@@ -168,7 +168,7 @@ TEST_F_TIMEOUT(ondemand, lookup, 120)
 	char name[16];
 
 	if (cf_fail_init())
-		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
+		SKIP(return, CF_NO_FAILNTH);
 	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 12345, 1));
 	self->s.any_key = true;
 	ASSERT_EQ(0, cf_server_thread(&self->s));
@@ -206,7 +206,7 @@ TEST_F_TIMEOUT(ondemand, read, 120)
 	char path[160];
 
 	if (cf_fail_init())
-		SKIP(return, "no CONFIG_FAULT_INJECTION with fail-nth");
+		SKIP(return, CF_NO_FAILNTH);
 	ASSERT_NE(NULL, cf_server_add(&self->s, "file", SIZE, 1));
 	self->s.any_key = true;
 	ASSERT_EQ(0, cf_server_thread(&self->s));

@@ -86,6 +86,20 @@ int cf_read_file(const char *path, char *buf, size_t size)
 	return (int)got;
 }
 
+int cf_write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n, len = (ssize_t)strlen(text);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, len);
+	ret = n == len ? 0 : n < 0 ? -errno : -EIO;
+	close(fd);
+	return ret;
+}
+
 /* Whether the kernel knows the file system, loading its module if need be. */
 int cf_have_fs(const char *name)
 {
@@ -344,16 +358,10 @@ int cf_statistics(int dev, struct cf_statistics *s)
 /* 1: no space, 2: I/O errors; of all caches. -ENOENT if the module can't do that. */
 int cf_error_injection(unsigned int bits)
 {
-	int fd = open("/proc/sys/cachefiles/error_injection", O_WRONLY | O_CLOEXEC);
-	char buf[16];
-	int n, ret;
+	char text[16];
 
-	if (fd < 0)
-		return -errno;
-	n = snprintf(buf, sizeof(buf), "%u", bits);
-	ret = write(fd, buf, n) == n ? 0 : -errno;
-	close(fd);
-	return ret;
+	snprintf(text, sizeof(text), "%u", bits);
+	return cf_write_file("/proc/sys/cachefiles/error_injection", text);
 }
 
 int cf_mount_od(const char *volume, const char *where, const char *opts)
@@ -423,14 +431,7 @@ void cf_env_exit(struct cf_env *e)
 
 int cf_drop_caches(const char *what)
 {
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, what, strlen(what)) > 0 ? 0 : -errno;
-	close(fd);
-	return ret;
+	return cf_write_file("/proc/sys/vm/drop_caches", what);
 }
 
 /* Call @fn for every non-directory below @dir: the number of those it took (0). */

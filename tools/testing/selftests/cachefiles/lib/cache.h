@@ -63,6 +63,8 @@ int cf_have_fs(const char *name);
 /* Does EROFS mount from a regular file, or does it want a block device? */
 bool cf_have_erofs_on_files(void);
 int cf_read_file(const char *path, char *buf, size_t size);
+/* All of @text by one write(2): 0 or a negative errno. */
+int cf_write_file(const char *path, const char *text);
 long cf_tree_count(const char *dir, int (*fn)(const char *path, void *arg), void *arg);
 
 /* What a reader process does. */

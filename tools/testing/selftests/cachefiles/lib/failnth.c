@@ -16,18 +16,6 @@
 int cf_fail_count;
 static __thread int fail_fd = -1;
 
-static int set(const char *file, const char *text)
-{
-	int fd = open(file, O_WRONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = write(fd, text, strlen(text));
-	close(fd);
-	return n == (ssize_t)strlen(text) ? 0 : -EIO;
-}
-
 int cf_fail_init(void)
 {
 	static const struct setting {
@@ -35,6 +23,9 @@ int cf_fail_init(void)
 	} settings[] = {
 		{ FAILSLAB "ignore-gfp-wait", "N" },
 		{ FAILSLAB "verbose", "0" },
+		{ FAILSLAB "probability", "0" },
+		{ FAILSLAB "require-start", "0" },
+		{ FAILSLAB "require-end", "0xffffffffffffffff" },
 		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
 		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
 		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
@@ -42,9 +33,12 @@ int cf_fail_init(void)
 	};
 	const struct setting *s;
 
-	for (s = settings; s->file; s++)
-		if (set(s->file, s->text) == -EIO)
-			perror(s->file);
+	for (s = settings; s->file; s++) {
+		int ret = cf_write_file(s->file, s->text);
+
+		if (ret && ret != -ENOENT)
+			fprintf(stderr, "%s: %s\n", s->file, strerror(-ret));
+	}
 	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	return fail_fd < 0 ? -errno : 0;
 }
@@ -102,7 +96,7 @@ static int code_of(const char *module, unsigned long *start, unsigned long *end)
 	return *end ? 0 : -ENOENT;
 }
 
-int cf_fail_module(const char *module, int percent)
+int cf_fail_module(const char *module)
 {
 	unsigned long start, end;
 	char text[24];
@@ -111,28 +105,29 @@ int cf_fail_module(const char *module, int percent)
 	if (ret)
 		return ret;
 	snprintf(text, sizeof(text), "0x%lx", start);
-	ret = set(FAILSLAB "require-start", text);
+	ret = cf_write_file(FAILSLAB "require-start", text);
 	snprintf(text, sizeof(text), "0x%lx", end);
-	if (!ret)
-		ret = set(FAILSLAB "require-end", text);
-	if (!ret)
-		ret = set(FAILSLAB "times", "1");
-	/* That arms it. */
-	snprintf(text, sizeof(text), "%d", percent);
-	return ret ? ret : set(FAILSLAB "probability", text);
+	return ret ? ret : cf_write_file(FAILSLAB "require-end", text);
 }
 
-bool cf_fail_module_done(void)
+int cf_fail_some(int percent)
+{
+	char text[24];
+	int ret = cf_write_file(FAILSLAB "times", "1");
+
+	/* That arms it. */
+	snprintf(text, sizeof(text), "%d", percent);
+	return ret ? ret : cf_write_file(FAILSLAB "probability", text);
+}
+
+bool cf_fail_some_done(void)
 {
 	char text[24] = "";
 	bool hit;
 
-	if (set(FAILSLAB "probability", "0"))
+	if (cf_write_file(FAILSLAB "probability", "0"))
 		perror(FAILSLAB "probability");
 	hit = cf_read_file(FAILSLAB "times", text, sizeof(text)) > 0 && !atoi(text);
 	cf_fail_count += hit;
-	/* What a thread is to fail is not confined to a module. */
-	if (set(FAILSLAB "require-start", "0") || set(FAILSLAB "require-end", "0xffffffffffffffff"))
-		perror(FAILSLAB "require-end");
 	return hit;
 }

@@ -9,7 +9,8 @@
 #include <errno.h>
 #include <stdbool.h>
 
-/* 0, or a negative errno where the kernel can't do that (CONFIG_FAULT_INJECTION). */
+#define CF_NO_FAILNTH "no CONFIG_FAULT_INJECTION with fail-nth"
+/* 0, or a negative errno where the kernel can't do that. */
 int cf_fail_init(void);
 /* Let the @n-th allocation or copy of this thread fail, counting from now. */
 void cf_fail_nth(int n);
@@ -21,13 +22,17 @@ int cf_fail_left(void);
 extern int cf_fail_count;
 
 /*
- * Let one allocation on behalf of @module fail, whatever task makes it, workers above all:
- * each is that one with a chance of @percent. 0, or a negative errno where the kernel can't
- * do that.
+ * Until the next cf_fail_init() let allocations fail only on behalf of @module: 0, or a
+ * negative errno where the kernel can't do that.
  */
-int cf_fail_module(const char *module, int percent);
+int cf_fail_module(const char *module);
+/*
+ * Let one allocation fail, whatever task makes it, workers above all: each is that one with
+ * a chance of @percent. 0 or a negative errno.
+ */
+int cf_fail_some(int percent);
 /* Stop that: whether one has been failed. */
-bool cf_fail_module_done(void);
+bool cf_fail_some_done(void);
 
 /* An allocation or a copy that was failed is what @error can come from. */
 static inline bool cf_fail_is(int error)
