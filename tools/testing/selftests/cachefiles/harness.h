@@ -138,7 +138,7 @@ FIXTURE_SETUP(original)
 		SKIP(return, "%s", cf_why);
 	self->nf = cf_nf_open();
 	if (self->nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_EQ(0, cf_env_init(&self->e));
 	ASSERT_EQ(0, cf_env_bind_original(&self->e));
 	self->vol = cf_nf_volume(self->nf, self->e.volume, self->e.tag, NULL, 0);

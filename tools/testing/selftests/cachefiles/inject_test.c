@@ -398,7 +398,7 @@ TEST_F(device, below_stop)
 
 	nf = cf_nf_open();
 	if (nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
 	ASSERT_EQ(0, put_ballast(e, 64 * MB));
 	ASSERT_EQ(0, cf_env_bind_original(e));
@@ -456,7 +456,7 @@ TEST_F_TIMEOUT(device, d50_stops_in_time, 120)
 
 	nf = cf_nf_open();
 	if (nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
 	ASSERT_EQ(0, statfs(e->dir, &fs));
 	stop = (int)(fs.f_bavail * 100 / fs.f_blocks) - 25;
@@ -490,7 +490,7 @@ TEST_F(device, failures_take_no_space)
 
 	nf = cf_nf_open();
 	if (nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	if (cf_error_injection(0))
 		SKIP(return, NO_INJECTION);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
@@ -522,7 +522,7 @@ TEST_F_TIMEOUT(device, really_full, 60)
 
 	nf = cf_nf_open();
 	if (nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
 	ASSERT_EQ(0, cf_cmd(e->dev, "bstop 0%%"));
 	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 1%%"));
@@ -659,7 +659,7 @@ TEST_F_TIMEOUT(device, frozen, 120)
 
 	t[0] = (struct call){ .nf = cf_nf_open() };
 	if (t[0].nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
 	ASSERT_EQ(0, cf_env_bind_original(e));
 	t[0].vol = cf_nf_volume(t[0].nf, "v", e->tag, NULL, 0);

@@ -89,7 +89,7 @@ TEST_F(device, d68_d72_open_fails)
 	char path[512], *slash;
 
 	if (nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	if (cf_error_injection(0))
 		SKIP(return, NO_INJECTION);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));

@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 TEST_F(ondemand, mount_options)
@@ -272,22 +271,13 @@ TEST_F(ondemand, directory)
 TEST_F(ondemand, directory_in_steps)
 {
 	enum { FILES = 20 };
-	union {
-		struct cf_dirent {
-			__u64		ino;
-			__s64		off;
-			unsigned short	len;
-			unsigned char	type;
-			char		name[];
-		} de;
-		char text[64];
-	} u;
 	struct cf_env *e = &self->e;
 	unsigned int seen = 0, dots = 0;
+	struct dirent64 de;
 	struct cf_reader r;
 	struct cf_msg m;
 	char name[16];
-	long n;
+	ssize_t n;
 	int fd;
 
 	for (int i = 0; i < FILES; i++) {
@@ -297,22 +287,22 @@ TEST_F(ondemand, directory_in_steps)
 	fd = open(e->mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ASSERT_LE(0, fd);
 	/* Too little for any name; what is asked for next is the same one. */
-	EXPECT_EQ(-1, syscall(SYS_getdents64, fd, &u, 20));
+	EXPECT_EQ(-1, getdents64(fd, &de, 20));
 	EXPECT_EQ(EINVAL, errno);
 	/* Enough for one, and not for two. */
-	while ((n = syscall(SYS_getdents64, fd, &u, 32)) > 0) {
-		ASSERT_EQ(u.de.len, n);
-		if (u.de.name[0] == '.') {
+	while ((n = getdents64(fd, &de, 32)) > 0) {
+		ASSERT_EQ(de.d_reclen, n);
+		if (de.d_name[0] == '.') {
 			dots++;
 			continue;
 		}
-		ASSERT_EQ('f', u.de.name[0]);
-		ASSERT_GT(FILES, atoi(u.de.name + 1));
-		EXPECT_EQ(0, seen & 1U << atoi(u.de.name + 1));
-		seen |= 1U << atoi(u.de.name + 1);
+		ASSERT_EQ('f', de.d_name[0]);
+		ASSERT_GT(FILES, atoi(de.d_name + 1));
+		EXPECT_EQ(0, seen & 1U << atoi(de.d_name + 1));
+		seen |= 1U << atoi(de.d_name + 1);
 		/* In between, too; after the last one nothing is too little. */
 		if (seen != (1U << FILES) - 1) {
-			ASSERT_EQ(-1, syscall(SYS_getdents64, fd, &u, 20));
+			ASSERT_EQ(-1, getdents64(fd, &de, 20));
 			ASSERT_EQ(EINVAL, errno);
 		}
 	}
@@ -322,7 +312,7 @@ TEST_F(ondemand, directory_in_steps)
 
 	/* No number is as high as that. */
 	ASSERT_EQ(1LL << 32, lseek(fd, 1LL << 32, SEEK_SET));
-	EXPECT_EQ(0, syscall(SYS_getdents64, fd, &u, sizeof(u)));
+	EXPECT_EQ(0, getdents64(fd, &de, sizeof(de)));
 	close(fd);
 }
 

@@ -593,7 +593,7 @@ TEST_F(cache, d12_knows_its_size)
 	int nf = cf_nf_open(), vol, c;
 
 	if (nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	vol = cf_nf_volume(nf, self->e.volume, self->e.tag, NULL, 0);
 	ASSERT_LT(0, vol);
 	c = cf_nf_cookie(nf, vol, "file", 4, NULL, 0, 4096);

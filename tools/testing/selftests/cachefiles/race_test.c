@@ -108,17 +108,9 @@ static int close_device(struct cf_env *e, struct call *c)
 	return cf_delay_go(trap);
 }
 
-/* Bind a new device: that, or a negative errno. */
-static int do_bind(void *arg)
+static int do_rebind(void *arg)
 {
-	struct cf_env *e = arg;
-	int dev = cf_device();
-	int ret = dev < 0 ? dev : cf_bind(dev, e->dir, e->tag);
-
-	if (!ret)
-		return dev;
-	close(dev);
-	return ret;
+	return cf_env_rebind(arg);
 }
 
 /* --- what the tests below rely on --- */
@@ -857,14 +849,14 @@ TEST_F(race, bound_while_torn_down)
 	ASSERT_EQ(0, cf_task_start(&c.task, do_close, &c));
 	ASSERT_LE(0, cf_delay_caught(trap, LONG));
 
-	ASSERT_EQ(0, cf_child(&r, do_bind, e));
+	ASSERT_EQ(0, cf_child(&r, do_rebind, e));
 	EXPECT_EQ(0, cf_poll(r.pipe, POLLIN, BRIEF));
 	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
-	ASSERT_EQ(0, cf_task_start(&binding, do_bind, e));
+	ASSERT_EQ(0, cf_task_start(&binding, do_rebind, e));
 	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&binding, &ret, BRIEF));
 	EXPECT_EQ(0, cf_delay_go(trap));
-	ASSERT_EQ(0, cf_task_wait(&binding, &e->dev, LONG));
-	EXPECT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_task_wait(&binding, &ret, LONG));
+	EXPECT_EQ(0, ret);
 	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, LONG));
 }
 

@@ -346,7 +346,7 @@ static void *read_endless(void *arg)
 	return NULL;
 }
 
-/* A file of @size bytes that it has open: the object's descriptor, or 1 to skip. */
+/* A file of @size bytes that it has open: the object's descriptor, or a negative errno. */
 static int open_endless(struct cf_env *e, struct endless *r, long long size)
 {
 	struct cf_msg m;
@@ -370,7 +370,22 @@ static int open_endless(struct cf_env *e, struct endless *r, long long size)
 	return ret ? ret : cf_open_fd(&m);
 }
 
-#define NO_NETFS	"no " CF_NETFS_DEVICE " (make TEST_MODULES=y)"
+static int close_endless(struct endless *r, int fd)
+{
+	int ret = cf_nf_detach(r->nf, r->c, false);
+
+	close(r->nf);
+	close(fd);
+	return ret;
+}
+
+static void expect_read(struct __test_metadata *_metadata, struct cf_env *e, struct cf_msg *m,
+			__u64 off, __u64 len)
+{
+	ASSERT_EQ(0, cf_expect(e->dev, m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(off, cf_rd(m)->off);
+	EXPECT_EQ(len, cf_rd(m)->len);
+}
 
 /* What it asks for beyond the end is zeros, and no READ is for that. */
 TEST_F(cache, d54_reader_that_knows_no_size)
@@ -384,12 +399,10 @@ TEST_F(cache, d54_reader_that_knows_no_size)
 
 	fd = open_endless(e, &r, SIZE);
 	if (r.nf < 0)
-		SKIP(return, NO_NETFS);
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, read_endless, &r));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	EXPECT_EQ(0, cf_rd(&m)->off);
-	EXPECT_EQ(TOP, cf_rd(&m)->len);
+	expect_read(_metadata, e, &m, 0, TOP);
 	ASSERT_EQ(0, serve_read(&m, fd, 1, SIZE));
 	pthread_join(thread, NULL);
 	EXPECT_EQ(0, r.ret);
@@ -399,9 +412,7 @@ TEST_F(cache, d54_reader_that_knows_no_size)
 	EXPECT_EQ(0, r.buf[SIZE]);
 	EXPECT_EQ(0, memcmp(r.buf + SIZE, r.buf + SIZE + 1, sizeof(r.buf) - SIZE - 1));
 	EXPECT_EQ(1, cf_idle(e->dev));
-	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
-	close(r.nf);
-	close(fd);
+	ASSERT_EQ(0, close_endless(&r, fd));
 }
 
 /* What was invalidated while it was fetched is not what the file system has asked for. */
@@ -415,7 +426,7 @@ TEST_F(cache, invalidated_meanwhile)
 
 	fd = open_endless(e, &r, sizeof(r.buf));
 	if (r.nf < 0)
-		SKIP(return, NO_NETFS);
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, read_endless, &r));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
@@ -425,22 +436,7 @@ TEST_F(cache, invalidated_meanwhile)
 	EXPECT_EQ(0, r.ret);
 	EXPECT_EQ(1, r.a.completions);
 	EXPECT_EQ(-ESTALE, r.a.result);
-	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
-	close(r.nf);
-	close(fd);
-}
-
-static void expect_read(struct __test_metadata *_metadata, struct cf_env *e, int fd, __u64 off,
-			__u64 len)
-{
-	struct cf_msg m;
-
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	EXPECT_EQ(off, cf_rd(&m)->off);
-	EXPECT_EQ(len, cf_rd(&m)->len);
-	if (fd >= 0) {
-		EXPECT_EQ(0, serve_read(&m, fd, 1, sizeof(((struct endless *)0)->buf)));
-	}
+	ASSERT_EQ(0, close_endless(&r, fd));
 }
 
 /*
@@ -452,35 +448,33 @@ TEST_F(cache, around_another_read)
 	enum { AT = 32768, LEN = 4096 };
 	static struct endless r, all, same;
 	struct cf_env *e = &self->e;
+	struct cf_msg m, other;
 	pthread_t thread[3];
-	struct cf_msg m;
 	int fd;
 
 	fd = open_endless(e, &r, sizeof(r.buf));
 	if (r.nf < 0)
-		SKIP(return, NO_NETFS);
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_LE(0, fd);
 	r.off = AT;
 	r.len = LEN;
 	all = (struct endless) { .nf = r.nf, .c = r.c, .len = sizeof(all.buf) };
 	ASSERT_EQ(0, pthread_create(&thread[0], NULL, read_endless, &r));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	EXPECT_EQ(AT, cf_rd(&m)->off);
-	EXPECT_EQ(LEN, cf_rd(&m)->len);
+	expect_read(_metadata, e, &m, AT, LEN);
 	ASSERT_EQ(0, pthread_create(&thread[1], NULL, read_endless, &all));
-	expect_read(_metadata, e, fd, 0, AT);
+	expect_read(_metadata, e, &other, 0, AT);
+	EXPECT_EQ(0, serve_read(&other, fd, 1, sizeof(r.buf)));
 	EXPECT_EQ(1, cf_idle(e->dev));
 	ASSERT_EQ(0, serve_read(&m, fd, 1, sizeof(r.buf)));
 	pthread_join(thread[0], NULL);
-	expect_read(_metadata, e, fd, AT + LEN, sizeof(all.buf) - AT - LEN);
+	expect_read(_metadata, e, &other, AT + LEN, sizeof(all.buf) - AT - LEN);
+	EXPECT_EQ(0, serve_read(&other, fd, 1, sizeof(r.buf)));
 	pthread_join(thread[1], NULL);
 	EXPECT_EQ(LEN, r.a.result);
 	EXPECT_EQ(-1, cf_differs(1, AT, r.buf, LEN));
 	EXPECT_EQ((__s64)sizeof(all.buf), all.a.result);
 	EXPECT_EQ(-1, cf_differs(1, 0, all.buf, sizeof(all.buf)));
-	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
-	close(r.nf);
-	close(fd);
+	ASSERT_EQ(0, close_endless(&r, fd));
 
 	/* A new file, of which nothing is there. */
 	e->volume[0] ^= 1;
@@ -490,7 +484,7 @@ TEST_F(cache, around_another_read)
 	all = r;
 	same = r;
 	ASSERT_EQ(0, pthread_create(&thread[0], NULL, read_endless, &r));
-	expect_read(_metadata, e, -1, 0, LEN);
+	expect_read(_metadata, e, &m, 0, LEN);
 	ASSERT_EQ(0, pthread_create(&thread[1], NULL, read_endless, &all));
 	ASSERT_EQ(0, pthread_create(&thread[2], NULL, read_endless, &same));
 	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
@@ -517,7 +511,7 @@ TEST_F(cache, filled_by_the_daemon_alone)
 
 	fd = open_endless(e, &r, sizeof(r.buf));
 	if (r.nf < 0)
-		SKIP(return, NO_NETFS);
+		SKIP(return, CF_NO_NETFS);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(-ENOBUFS, cf_nf_store(r.nf, r.c, 1, 0, 4096, sizeof(r.buf)));
 	/* Without asking first whether it may. */
@@ -531,9 +525,7 @@ TEST_F(cache, filled_by_the_daemon_alone)
 		EXPECT_EQ(-ENOBUFS, sub.error);
 	}
 	EXPECT_EQ(-ENXIO, (int)(lseek(fd, 0, SEEK_DATA) < 0 ? -errno : 0));
-	ASSERT_EQ(0, cf_nf_detach(r.nf, r.c, false));
-	close(r.nf);
-	close(fd);
+	ASSERT_EQ(0, close_endless(&r, fd));
 }
 
 /* The same beyond 4 GiB. */

@@ -220,7 +220,7 @@ TEST_F(device, written_over_below_stop)
 	int nf = cf_nf_open(), vol, c;
 
 	if (nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	set_up(_metadata, e);
 	ASSERT_EQ(0, cf_env_bind_original(e));
 	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);

@@ -401,7 +401,7 @@ FIXTURE_SETUP(follow)
 		SKIP(return, "%s", cf_why);
 	self->nf = cf_nf_open();
 	if (self->nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	self->trace = cf_trace_start();
 	if (self->trace < 0)
 		SKIP(return, "no tracepoints");

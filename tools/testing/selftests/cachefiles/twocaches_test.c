@@ -59,7 +59,7 @@ FIXTURE_SETUP(side_by_side)
 		SKIP(return, "%s", cf_why);
 	self->nf = cf_nf_open();
 	if (self->nf < 0)
-		SKIP(return, "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)");
+		SKIP(return, CF_NO_NETFS);
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
 	ASSERT_EQ(0, cf_env_init(&self->e));

@@ -21,6 +21,7 @@
 #define CF_STATE(s)	(1U << (s))
 
 /* The device, loading the module if need be. */
+#define CF_NO_NETFS "no " CF_NETFS_DEVICE " (make TEST_MODULES=y)"
 int cf_nf_open(void);
 
 int cf_nf_volume(int nf, const char *key, const char *tag, const void *blob, size_t len);
