@@ -405,7 +405,7 @@ static int cachefiles_anon_release(struct inode *inode, struct file *filp)
 	}
 	cachefiles_req_run_done(&done);
 
-	xa_erase(&od->queue->object_ids, anon->object_id);
+	xa_erase(&od->queue->object_ids.used, anon->object_id);
 	kfree(anon);
 	cachefiles_ondemand_put(od);
 	return 0;
@@ -444,9 +444,8 @@ struct file *cachefiles_anon_open(struct cachefiles_ondemand *od, u32 fd,
 	new = kzalloc_obj(*new);
 	if (!new)
 		return ERR_PTR(-ENOMEM);
-	ret = xa_alloc_cyclic(&od->queue->object_ids, &new->object_id, new,
-			      XA_LIMIT(1, INT_MAX), &od->queue->next_object_id, GFP_KERNEL);
-	if (ret < 0)
+	ret = cachefiles_ids_insert(&od->queue->object_ids, new, &new->object_id, GFP_KERNEL);
+	if (ret)
 		goto err_free;
 
 	cachefiles_od_get(od);
@@ -463,7 +462,7 @@ struct file *cachefiles_anon_open(struct cachefiles_ondemand *od, u32 fd,
 
 err_put:
 	cachefiles_ondemand_put(od);
-	xa_erase(&od->queue->object_ids, new->object_id);
+	xa_erase(&od->queue->object_ids.used, new->object_id);
 err_free:
 	kfree(new);
 	return ERR_PTR(ret);

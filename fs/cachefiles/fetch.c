@@ -133,7 +133,7 @@ static int cachefiles_fetch(struct cachefiles_io *io, const struct cachefiles_lo
 	int ret;
 
 	/* Set before the id can be found; nobody else uses an IDLE io. */
-	ret = cachefiles_queue_new_id(queue, &io->req, &io->req.id, GFP_NOFS);
+	ret = cachefiles_ids_insert(&queue->msg_ids, &io->req, &io->req.id, GFP_NOFS);
 	if (ret)
 		return ret;
 
@@ -141,7 +141,7 @@ static int cachefiles_fetch(struct cachefiles_io *io, const struct cachefiles_lo
 	guard(spinlock)(&queue->lock);
 	ret = cachefiles_fetch_queue_locked(io, look, cut);
 	if (ret || io->req.state == CACHEFILES_REQ_FOLLOWING)
-		xa_erase(&queue->reqs, io->req.id);
+		xa_erase(&queue->msg_ids.used, io->req.id);
 	return ret;
 }
 

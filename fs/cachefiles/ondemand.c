@@ -301,8 +301,8 @@ int cachefiles_ondemand_init_cache(struct cachefiles_cache *cache)
 	spin_lock_init(&queue->lock);
 	INIT_LIST_HEAD(&queue->ready);
 	INIT_LIST_HEAD(&queue->all);
-	xa_init_flags(&queue->reqs, XA_FLAGS_ALLOC);
-	xa_init_flags(&queue->object_ids, XA_FLAGS_ALLOC1);
+	cachefiles_ids_init(&queue->msg_ids, 0, U32_MAX);
+	cachefiles_ids_init(&queue->object_ids, 1, INT_MAX);
 	INIT_LIST_HEAD(&queue->orphans);
 	init_waitqueue_head(&queue->orphan_wait);
 	queue->wait = &cache->daemon_wait;
@@ -321,8 +321,8 @@ void cachefiles_ondemand_free_cache(struct cachefiles_cache *cache)
 	if (!queue)
 		return;
 	cache->queue = NULL;
-	xa_destroy(&queue->reqs);
-	xa_destroy(&queue->object_ids);
+	xa_destroy(&queue->msg_ids.used);
+	xa_destroy(&queue->object_ids.used);
 	kfree(queue);
 }
 

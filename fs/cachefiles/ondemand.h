@@ -121,14 +121,27 @@ static inline void cachefiles_ondemand_slice(loff_t start, size_t *len)
 struct cachefiles_io;
 
 /**
+ * struct cachefiles_ids - Numbers by which a daemon names something
+ * @used: What goes by them, with a lock of its own.
+ * @next: The one to try next (lock of @used).
+ * @min: The lowest (I).
+ * @max: The highest (I).
+ */
+struct cachefiles_ids {
+	struct xarray	used;
+	u32		next;
+	u32		min;
+	u32		max;
+};
+
+/**
  * struct cachefiles_queue - The daemon protocol of one cache
  * @lock: Guards everything marked Q in this file.
  * @ready: ods with something to deliver, in the order of delivery (Q).
  * @all: ods whose object is alive (Q).
- * @reqs: Requests by msg_id, for finding the request an answer is meant for.
- * @next_req_id: Where the search for a free msg_id goes on (lock of @reqs).
- * @object_ids: Descriptors by object_id, to keep ids unique (own lock).
- * @next_object_id: Where the search for a free object_id goes on (own lock).
+ * @msg_ids: Requests by msg_id, for finding the request an answer is meant for.  One
+ *	that is not on its way to the daemon may be found, but takes no answer.
+ * @object_ids: Descriptors by object_id, to keep ids unique.
  * @orphans: Writes of the daemon that go on although their object was dropped (Q).
  * @orphan_wait: Where the next object with that file waits for their end.
  * @dead: Nothing is queued or delivered any more (Q).
@@ -138,10 +151,8 @@ struct cachefiles_queue {
 	spinlock_t		lock;		/* everything marked Q */
 	struct list_head	ready;
 	struct list_head	all;
-	struct xarray		reqs;
-	u32			next_req_id;
-	struct xarray		object_ids;
-	u32			next_object_id;
+	struct cachefiles_ids	msg_ids;
+	struct cachefiles_ids	object_ids;
 	struct list_head	orphans;
 	wait_queue_head_t	orphan_wait;
 	bool			dead;
@@ -152,7 +163,7 @@ struct cachefiles_queue {
  * struct cachefiles_req - One request of the daemon protocol
  * @state: enum cachefiles_req_state; cachefiles_req_set_state() writes it (Q).
  * @opcode: enum cachefiles_opcode (I).
- * @id: msg_id while it is in queue->reqs; kept when it is queued again (Q).
+ * @id: msg_id while it is in queue->msg_ids; kept when it is queued again (Q).
  * @object_id: Opening of the object it was delivered under (Q).
  * @error: Its result, 0 or negative (Q until DONE, then constant).
  * @od: The object it belongs to; counted for an io (I).
@@ -404,8 +415,13 @@ void cachefiles_reap_work(struct work_struct *work);
 void cachefiles_queue_update(struct cachefiles_ondemand *od);
 void cachefiles_queue_wake(struct cachefiles_queue *queue);
 void cachefiles_queue_wake_od(struct cachefiles_ondemand *od);
-int cachefiles_queue_new_id(struct cachefiles_queue *queue, struct cachefiles_req *req, u32 *id,
-			    gfp_t gfp);
+
+/*
+ * ids.c
+ */
+void cachefiles_ids_init(struct cachefiles_ids *ids, u32 min, u32 max);
+int cachefiles_ids_insert(struct cachefiles_ids *ids, void *entry, u32 *id, gfp_t gfp);
+u32 cachefiles_ids_pass(struct cachefiles_ids *ids);
 
 /*
  * anon.c

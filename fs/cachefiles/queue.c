@@ -99,25 +99,6 @@ void cachefiles_queue_wake_od(struct cachefiles_ondemand *od)
 	__wake_up(od->queue->wait, TASK_NORMAL, max(nr, 1), poll_to_key(EPOLLIN));
 }
 
-/**
- * cachefiles_queue_new_id - Find a msg_id for a request
- * @queue: The queue.
- * @req: What the id leads to.  It can be found at once, but is not answered to
- *	unless its state and its own id say so.
- * @id: Where to store the id.
- * @gfp: How to allocate.
- *
- * Context: as @gfp says; queue->lock not held.
- * Return: 0, -ENOMEM, or -EBUSY if all ids are in use.
- */
-int cachefiles_queue_new_id(struct cachefiles_queue *queue, struct cachefiles_req *req, u32 *id,
-			    gfp_t gfp)
-{
-	int ret = xa_alloc_cyclic(&queue->reqs, id, req, xa_limit_32b, &queue->next_req_id, gfp);
-
-	return ret < 0 ? ret : 0;
-}
-
 /* The od goes to the end of the line, so that a busy one starves nobody. */
 static void cachefiles_queue_rotate_locked(struct cachefiles_ondemand *od)
 {
@@ -138,22 +119,6 @@ static size_t cachefiles_delivery_len(const struct cachefiles_ondemand *od)
 	default:
 		return hdr + sizeof(struct cachefiles_open) + od->keys_len;
 	}
-}
-
-/*
- * An id for a message that nobody answers: unique for now, but not reserved.
- */
-static u32 cachefiles_queue_passing_id_locked(struct cachefiles_queue *queue)
-{
-	u32 id;
-
-	lockdep_assert_held(&queue->lock);
-	xa_lock(&queue->reqs);
-	do {
-		id = queue->next_req_id++;
-	} while (xa_load(&queue->reqs, id));
-	xa_unlock(&queue->reqs);
-	return id;
 }
 
 /* Take up the next request of @od and make a snapshot of it. */
@@ -178,7 +143,7 @@ static void cachefiles_queue_pick_locked(struct cachefiles_ondemand *od,
 		break;
 	case CACHEFILES_OD_DROPPING:
 		req = &od->close;
-		req->id = cachefiles_queue_passing_id_locked(od->queue);
+		req->id = cachefiles_ids_pass(&od->queue->msg_ids);
 		msg->close.fd = od->anon->fd;
 		break;
 	default:
@@ -212,13 +177,13 @@ static int cachefiles_queue_arm_open(struct cachefiles_ondemand *od)
 	int ret;
 
 	spin_unlock(&queue->lock);
-	ret = cachefiles_queue_new_id(queue, &od->open, &id, GFP_KERNEL);
+	ret = cachefiles_ids_insert(&queue->msg_ids, &od->open, &id, GFP_KERNEL);
 	cachefiles_delay(CACHEFILES_DELAY_ARM_OPEN);
 	spin_lock(&queue->lock);
 	if (ret)
 		return ret;
 	if (od->state != CACHEFILES_OD_CLOSED || list_empty(&od->ready_link)) {
-		xa_erase(&queue->reqs, id);
+		xa_erase(&queue->msg_ids.used, id);
 		return -EAGAIN;
 	}
 	if (od->open.state == CACHEFILES_REQ_DONE)

@@ -75,7 +75,7 @@ struct cachefiles_req *cachefiles_req_find_locked(struct cachefiles_queue *queue
 	struct cachefiles_req *req;
 
 	lockdep_assert_held(&queue->lock);
-	req = xa_load(&queue->reqs, id);
+	req = xa_load(&queue->msg_ids.used, id);
 	if (!req || req->id != id || req->opcode != opcode || req->state != CACHEFILES_REQ_SENT)
 		return NULL;
 	return req;
@@ -125,7 +125,7 @@ bool cachefiles_req_finish_locked(struct cachefiles_req *req, int error, struct 
 		return false;
 
 	if (cachefiles_req_has_id(req)) {
-		xa_erase(&od->queue->reqs, req->id);
+		xa_erase(&od->queue->msg_ids.used, req->id);
 		if (req->opcode == CACHEFILES_OP_READ) {
 			cachefiles_fetch_unlink_locked(cachefiles_req_io(req));
 			cachefiles_req_end_followers_locked(cachefiles_req_io(req), error, done);
