@@ -82,7 +82,6 @@ DEFINE_STATIC_KEY_FALSE(cachefiles_delay_armed);
 
 static DEFINE_SPINLOCK(cachefiles_traps_lock);
 static LIST_HEAD(cachefiles_traps);
-static struct dentry *cachefiles_delay_dir;
 
 static void cachefiles_trap_put(struct cachefiles_trap *trap)
 {
@@ -266,21 +265,9 @@ static const struct file_operations cachefiles_delay_fops = {
 
 /**
  * cachefiles_delay_init - Make delay points available
- *
- * Without debugfs there are none.
+ * @dir: Directory of the module in debugfs; the file goes with it.
  */
-void __init cachefiles_delay_init(void)
+void __init cachefiles_delay_init(struct dentry *dir)
 {
-	cachefiles_delay_dir = debugfs_create_dir("cachefiles", NULL);
-	debugfs_create_file("delay", 0600, cachefiles_delay_dir, NULL, &cachefiles_delay_fops);
-}
-
-/**
- * cachefiles_delay_exit - Take them away
- *
- * Context: Module exit; no trap is open.
- */
-void cachefiles_delay_exit(void)
-{
-	debugfs_remove(cachefiles_delay_dir);
+	debugfs_create_file("delay", 0600, dir, NULL, &cachefiles_delay_fops);
 }

@@ -17,6 +17,8 @@
 #include <linux/jump_label.h>
 #include <linux/kernel.h>
 
+struct dentry;
+
 /**
  * enum cachefiles_delay_point - Where a task can be stopped
  * @CACHEFILES_DELAY_ARM_OPEN: "arm_open": read(2) has got the id of an OPEN, whose od is
@@ -94,8 +96,7 @@ enum cachefiles_delay_point {
 DECLARE_STATIC_KEY_FALSE(cachefiles_delay_armed);
 
 void cachefiles_delay_park(enum cachefiles_delay_point point);
-void cachefiles_delay_init(void);
-void cachefiles_delay_exit(void);
+void cachefiles_delay_init(struct dentry *dir);
 
 /**
  * cachefiles_delay - A place where a test can stop the task
@@ -114,11 +115,7 @@ static inline void cachefiles_delay(enum cachefiles_delay_point point)
 
 #else /* CONFIG_CACHEFILES_DEBUG */
 
-static inline void cachefiles_delay_init(void)
-{
-}
-
-static inline void cachefiles_delay_exit(void)
+static inline void cachefiles_delay_init(struct dentry *dir)
 {
 }
 

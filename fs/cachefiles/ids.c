@@ -13,13 +13,15 @@
  * @ids: The numbers.
  * @min: The lowest.
  * @max: The highest.
+ * @force: How a test names them.
  */
-void cachefiles_ids_init(struct cachefiles_ids *ids, u32 min, u32 max)
+void cachefiles_ids_init(struct cachefiles_ids *ids, u32 min, u32 max, enum cachefiles_force force)
 {
 	xa_init(&ids->used);
 	ids->next = min;
 	ids->min = min;
 	ids->max = max;
+	ids->force = force;
 }
 
 static u32 cachefiles_ids_advance_locked(struct cachefiles_ids *ids)
@@ -27,6 +29,9 @@ static u32 cachefiles_ids_advance_locked(struct cachefiles_ids *ids)
 	u32 id = ids->next;
 
 	lockdep_assert_held(&ids->used.xa_lock);
+	cachefiles_force_id(ids->force, &id);
+	if (id < ids->min || id > ids->max)
+		id = ids->min;
 	ids->next = id == ids->max ? ids->min : id + 1;
 	return id;
 }

@@ -2,9 +2,11 @@
 /*
  * Module start and end.
  */
+#include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/sysctl.h>
 #include "delay.h"
+#include "force.h"
 #include "internal.h"
 #include "ondemand.h"
 #include "vfs.h"
@@ -36,6 +38,18 @@ static int __init cachefiles_sysctl_init(void)
 	return cachefiles_sysctl_header ? 0 : -ENOMEM;
 }
 
+static struct dentry *cachefiles_debugfs_dir;
+
+/* What tests can do to the module; without debugfs they can't. */
+static void __init cachefiles_debugfs_init(void)
+{
+	if (!IS_ENABLED(CONFIG_CACHEFILES_DEBUG))
+		return;
+	cachefiles_debugfs_dir = debugfs_create_dir("cachefiles", NULL);
+	cachefiles_delay_init(cachefiles_debugfs_dir);
+	cachefiles_force_init(cachefiles_debugfs_dir);
+}
+
 static int __init cachefiles_init(void)
 {
 	int ret;
@@ -58,7 +72,7 @@ static int __init cachefiles_init(void)
 	ret = cachefiles_device_init();
 	if (ret)
 		goto sysctl_exit;
-	cachefiles_delay_init();
+	cachefiles_debugfs_init();
 	return 0;
 
 sysctl_exit:
@@ -77,7 +91,7 @@ module_init(cachefiles_init);
 
 static void __exit cachefiles_exit(void)
 {
-	cachefiles_delay_exit();
+	debugfs_remove(cachefiles_debugfs_dir);
 	cachefiles_device_exit();
 	unregister_sysctl_table(cachefiles_sysctl_header);
 	cachefiles_cache_exit();

@@ -301,8 +301,8 @@ int cachefiles_ondemand_init_cache(struct cachefiles_cache *cache)
 	spin_lock_init(&queue->lock);
 	INIT_LIST_HEAD(&queue->ready);
 	INIT_LIST_HEAD(&queue->all);
-	cachefiles_ids_init(&queue->msg_ids, 0, U32_MAX);
-	cachefiles_ids_init(&queue->object_ids, 1, INT_MAX);
+	cachefiles_ids_init(&queue->msg_ids, 0, U32_MAX, CACHEFILES_FORCE_MSG_ID);
+	cachefiles_ids_init(&queue->object_ids, 1, INT_MAX, CACHEFILES_FORCE_OBJECT_ID);
 	INIT_LIST_HEAD(&queue->orphans);
 	init_waitqueue_head(&queue->orphan_wait);
 	queue->wait = &cache->daemon_wait;

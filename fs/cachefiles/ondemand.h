@@ -73,6 +73,7 @@
 #include <linux/rbtree.h>
 #include <linux/uio.h>
 #include <linux/xarray.h>
+#include "force.h"
 #include "internal.h"
 
 /* A READ asks for at most this many bytes, and none crosses a multiple of it. */
@@ -126,12 +127,14 @@ struct cachefiles_io;
  * @next: The one to try next (lock of @used).
  * @min: The lowest (I).
  * @max: The highest (I).
+ * @force: enum cachefiles_force: how a test names them (I).
  */
 struct cachefiles_ids {
 	struct xarray	used;
 	u32		next;
 	u32		min;
 	u32		max;
+	u8		force;
 };
 
 /**
@@ -419,7 +422,8 @@ void cachefiles_queue_wake_od(struct cachefiles_ondemand *od);
 /*
  * ids.c
  */
-void cachefiles_ids_init(struct cachefiles_ids *ids, u32 min, u32 max);
+void cachefiles_ids_init(struct cachefiles_ids *ids, u32 min, u32 max,
+			 enum cachefiles_force force);
 int cachefiles_ids_insert(struct cachefiles_ids *ids, void *entry, u32 *id, gfp_t gfp);
 u32 cachefiles_ids_pass(struct cachefiles_ids *ids);
 

@@ -202,7 +202,7 @@ TEST_F_TIMEOUT(original, workers, 240)
 
 		snprintf(name, sizeof(name), "%s-%d", self->e.volume, n);
 		/* Some of the first, and some of the last. */
-		ASSERT_EQ(0, cf_fail_some(n % 2 ? 4 : 20));
+		ASSERT_EQ(0, cf_fail_some(1, n % 2 ? 4 : 20));
 		vol = cf_nf_volume(self->nf, name, self->e.tag, NULL, 0);
 		c = vol < 0 ? vol : cf_nf_file(self->nf, vol, "file", NULL, 0, SIZE, false);
 		if (c >= 0) {

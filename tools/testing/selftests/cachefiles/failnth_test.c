@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "lib/delay.h"
 #include "lib/failnth.h"
 
 /* More allocations and copies than any of these calls makes. */
@@ -50,6 +51,49 @@ TEST_F_TIMEOUT(ondemand, d13_delivery_of_open, 60)
 	EXPECT_FALSE(hit);
 	TH_LOG("%d allocations failed", cf_fail_count);
 	EXPECT_LT(0, cf_fail_count);
+}
+
+/*
+ * Another opening needs an id, which may need memory; that is tried for twice.  Without it
+ * there is none, and not one that was just used.
+ */
+TEST_F(ondemand, d17_no_memory_for_an_id)
+{
+	enum { ID = 63 };	/* The next one is in a new node of an xarray. */
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	if (cf_fail_init() || cf_fail_module("cachefiles"))
+		SKIP(return, CF_NO_FAILNTH);
+	if (cf_delay_init())
+		SKIP(return, CF_NO_FORCED_IDS);
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_force_msg_id(ID));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(ID, m.hdr.msg_id);
+	close(fd);
+
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(0, cf_fail_some(2, 100));
+	EXPECT_EQ(-ENOMEM, cf_read(e->dev, &m));
+	EXPECT_TRUE(cf_fail_some_done());
+	EXPECT_EQ(0, cf_reader_done(&r));
+
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_LT(ID, m.hdr.msg_id);
+	fd = cf_open_fd(&m);
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(ID, m.hdr.msg_id);
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
 }
 
 /* An answer that can't be carried out fails its OPEN with the writer's errno. */

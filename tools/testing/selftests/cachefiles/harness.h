@@ -240,6 +240,22 @@ OPTIONAL int serve_read(const struct cf_msg *m, int fd, __u64 seed, __u64 size)
 	return n < 0 ? (int)n : cf_cread(fd, m->hdr.msg_id);
 }
 
+/* Have the inode of the one unused file evicted, until there is its CLOSE. */
+OPTIONAL int drop_object(struct cf_env *e, struct cf_msg *m)
+{
+	long long end = cf_now() + cf_ms(LONG);
+	int ret;
+
+	do {
+		ret = cf_drop_caches("3");
+		if (!ret)
+			ret = cf_next(e->dev, m, BRIEF);
+	} while (ret == -ETIMEDOUT && cf_now() < end);
+	if (ret < 0)
+		return ret;
+	return m->hdr.opcode == CACHEFILES_OP_CLOSE ? 0 : -EPROTO;
+}
+
 /* A request whose reader is gone goes by itself: the device stops being readable. */
 OPTIONAL int until_idle(struct cf_env *e)
 {

@@ -3,10 +3,12 @@
  * An answer is taken only for a request of its own kind and object that was
  * delivered and is not answered yet; any other id is refused without effect.
  */
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "harness.h"
+#include "lib/delay.h"
 
 struct two {
 	struct cf_msg	oa, ob, ra, rb, pending;
@@ -183,6 +185,213 @@ TEST_F(ondemand, d17_late_answer)
 		EXPECT_EQ(0, res.err);
 		EXPECT_EQ(i, res.n);
 	}
+}
+
+/* After 2^32 messages the ids begin again; until then each is the one after the last. */
+TEST_F(ondemand, d17_message_ids_wrap)
+{
+	enum { FILES = 4 };
+	struct cf_env *e = &self->e;
+	__u32 id = (__u32)-6;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	char name[16];
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_FORCED_IDS);
+	ASSERT_EQ(0, cf_force_msg_id(id));
+	for (int i = 0; i < FILES; i++) {
+		int fd;
+
+		snprintf(name, sizeof(name), "f%d", i);
+		fd = open_object(e, &r, name, MB, &m);
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(id++, m.hdr.msg_id);
+		ASSERT_EQ(0, start_read(e, &r, name, i, 0, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		EXPECT_EQ(id++, m.hdr.msg_id);
+		/* Delivered again, by the same id, after an opening with one of its own. */
+		close(fd);
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+		EXPECT_EQ(id++, m.hdr.msg_id);
+		fd = cf_open_fd(&m);
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		EXPECT_EQ(id - 2, m.hdr.msg_id);
+		ASSERT_EQ(0, serve_read(&m, fd, i, MB));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+		/* Nobody answers a CLOSE, but it has an id. */
+		ASSERT_EQ(0, drop_object(e, &m));
+		EXPECT_EQ(id++, m.hdr.msg_id);
+		close(fd);
+	}
+	/* So it was all across the end. */
+	EXPECT_EQ(4 * FILES - 6, id);
+}
+
+/* Come round to ids that are in use still, messages get others. */
+TEST_F(ondemand, d17_live_ids_are_passed_over)
+{
+	struct cf_env *e = &self->e;
+	struct cf_msg open, read, m;
+	struct cf_reader a, b, c;
+	struct cf_result res;
+	__u32 first;
+	int fd;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_FORCED_IDS);
+	fd = open_object(e, &a, "a", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_read(e, &a, "a", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &read, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, start_stat(e, &b, "b"));
+	ASSERT_EQ(0, cf_expect(e->dev, &open, CACHEFILES_OP_OPEN, LONG));
+	first = read.hdr.msg_id;
+	ASSERT_EQ(first + 1, open.hdr.msg_id);
+
+	ASSERT_EQ(0, cf_force_msg_id(first));
+	ASSERT_LE(0, open_object(e, &c, "c", MB, &m));
+	EXPECT_EQ(first + 2, m.hdr.msg_id);
+	ASSERT_EQ(0, cf_force_msg_id(first));
+	ASSERT_EQ(0, drop_object(e, &m));
+	EXPECT_EQ(first + 2, m.hdr.msg_id);
+	ASSERT_EQ(0, cf_force_msg_id(first));
+	ASSERT_EQ(0, start_read(e, &c, "a", 1, 65536, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(first + 2, m.hdr.msg_id);
+
+	/* Each answer finds what it is for. */
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&c, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_EQ(0, cf_reader_done(&a));
+	EXPECT_EQ(0, cf_reader_done(&b));
+	ASSERT_EQ(0, cf_copen(e->dev, open.hdr.msg_id, 5));
+	ASSERT_EQ(0, cf_reader_wait(&b, &res, LONG));
+	EXPECT_EQ(5, res.n);
+	EXPECT_EQ(0, cf_reader_done(&a));
+	ASSERT_EQ(0, serve_read(&read, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&a, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* A second answer that is 2^32 messages late is none to the READ of another object. */
+TEST_F(ondemand, d17_late_by_all_ids)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader a, b;
+	struct cf_result res;
+	struct cf_msg m;
+	int fa, fb;
+	__u32 id;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_FORCED_IDS);
+	fa = open_object(e, &a, "a", MB, &m);
+	fb = open_object(e, &b, "b", MB, &m);
+	ASSERT_LE(0, fa);
+	ASSERT_LE(0, fb);
+	ASSERT_EQ(0, start_read(e, &a, "a", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	id = m.hdr.msg_id;
+	ASSERT_EQ(0, serve_read(&m, fa, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&a, &res, LONG));
+
+	ASSERT_EQ(0, cf_force_msg_id(id));
+	ASSERT_EQ(0, start_read(e, &b, "b", 2, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(id, m.hdr.msg_id);
+	EXPECT_EQ(-EINVAL, cf_cread(fa, id));
+	EXPECT_EQ(-EINVAL, cf_copen(e->dev, id, MB));
+	EXPECT_EQ(0, cf_reader_done(&b));
+	ASSERT_EQ(0, serve_read(&m, fb, 2, MB));
+	ASSERT_EQ(0, cf_reader_wait(&b, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
+/* Ids of objects end where an int does, begin again at 1, and pass over those in use. */
+TEST_F(ondemand, d24_object_ids_wrap)
+{
+	static const struct {
+		__u32	forced, id;
+	} steps[] = {
+		{ 1, 1 }, { INT_MAX, INT_MAX }, { INT_MAX, 2 }, { 0, 3 },
+		{ (__u32)INT_MAX + 1, 4 }, { (__u32)-1, 5 },
+	};
+	enum { NR = ARRAY_SIZE(steps) };
+	struct cf_env *e = &self->e;
+	struct cf_reader r[NR];
+	struct cf_result res;
+	struct cf_msg m;
+	char name[16];
+	int fds[NR];
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_FORCED_IDS);
+	for (int i = 0; i < NR; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ASSERT_EQ(0, cf_force_object_id(steps[i].forced));
+		fds[i] = open_object(e, &r[i], name, MB, &m);
+		ASSERT_LE(0, fds[i]);
+		EXPECT_EQ(steps[i].id, m.hdr.object_id);
+	}
+	/* What a READ names is what its file was opened as. */
+	for (int i = 0; i < NR; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ASSERT_EQ(0, start_read(e, &r[i], name, i, 0, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		EXPECT_EQ(steps[i].id, m.hdr.object_id);
+		ASSERT_EQ(0, serve_read(&m, fds[i], i, MB));
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+	}
+}
+
+/*
+ * Somebody still holds a READ when the object that it names has lost its descriptor, and
+ * another one has come to its id: to that one the READ says nothing.
+ */
+TEST_F(ondemand, d24_object_id_used_again)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader a, b;
+	struct cf_msg read, other, m;
+	struct cf_result res;
+	int fa, fb;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_FORCED_IDS);
+	fa = open_object(e, &a, "a", MB, &m);
+	ASSERT_LE(0, fa);
+	ASSERT_EQ(0, start_read(e, &a, "a", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &read, CACHEFILES_OP_READ, LONG));
+	close(fa);
+	/* It is to be opened again, and that is left for now. */
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_NE(read.hdr.object_id, m.hdr.object_id);
+	fa = cf_open_fd(&m);
+
+	ASSERT_EQ(0, cf_force_object_id(read.hdr.object_id));
+	fb = open_object(e, &b, "b", MB, &other);
+	ASSERT_LE(0, fb);
+	ASSERT_EQ(read.hdr.object_id, other.hdr.object_id);
+	EXPECT_EQ(-EINVAL, cf_cread(fb, read.hdr.msg_id));
+	EXPECT_EQ(0, cf_reader_done(&a));
+
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	EXPECT_EQ(read.hdr.msg_id, m.hdr.msg_id);
+	EXPECT_NE(read.hdr.object_id, m.hdr.object_id);
+	ASSERT_EQ(0, serve_read(&m, fa, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&a, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
 }
 
 /* An OPEN that has an id, since it was read in vain, and is not delivered. */

@@ -677,22 +677,6 @@ TEST_F(race, read_before_failed_fill_is_punched)
 	EXPECT_EQ(-1, res.bad);
 }
 
-/* Have the inode of an unused file evicted, until its object goes. */
-static int drop_object(struct cf_env *e, struct cf_msg *m)
-{
-	long long end = cf_now() + cf_ms(LONG);
-	int ret;
-
-	do {
-		ret = cf_drop_caches("3");
-		if (!ret)
-			ret = cf_next(e->dev, m, BRIEF);
-	} while (ret == -ETIMEDOUT && cf_now() < end);
-	if (ret < 0)
-		return ret;
-	return m->hdr.opcode == CACHEFILES_OP_CLOSE ? 0 : -EPROTO;
-}
-
 /*
  * The object of a file goes while a daemon writes it, and comes back: the next opening waits
  * until nothing can be taken away under its reads, no longer than its daemon lives.

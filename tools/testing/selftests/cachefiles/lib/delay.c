@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "cache.h"
 #include "daemon.h"
 #include "delay.h"
 
@@ -67,4 +68,22 @@ int cf_delay_go(int trap)
 
 	close(trap);
 	return ret;
+}
+
+static int force_id(const char *file, __u32 id)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", id);
+	return cf_write_file(file, text);
+}
+
+int cf_force_msg_id(__u32 id)
+{
+	return force_id(CF_DEBUGFS "/cachefiles/next_msg_id", id);
+}
+
+int cf_force_object_id(__u32 id)
+{
+	return force_id(CF_DEBUGFS "/cachefiles/next_object_id", id);
 }

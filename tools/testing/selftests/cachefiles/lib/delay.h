@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Delay points of the module: stop a task of the kernel at a place with a name, and let
- * it go on. fs/cachefiles/delay.h lists the places.
+ * it go on. fs/cachefiles/delay.h lists the places. And forced ids: those that nobody can
+ * wait for.
  */
 #ifndef CF_DELAY_H
 #define CF_DELAY_H
+
+#include <linux/types.h>
 
 #define CF_DEBUGFS	"/sys/kernel/debug"
 /* Each open of it is a trap; reading one that is not set lists the places. */
@@ -22,5 +25,14 @@ int cf_delay_arm(const char *point, unsigned int skip);
 int cf_delay_caught(int trap, int ms);
 /* Let it go on, and remove the trap: 0, or -ESRCH if there was nobody any more. */
 int cf_delay_go(int trap);
+
+#define CF_NO_FORCED_IDS "no forced ids (CONFIG_CACHEFILES_DEBUG)"
+/*
+ * Let the search for a free id begin at @id: that of the next message, or of the next
+ * descriptor of an object, whatever cache it is of. After cf_delay_init(); 0 or a negative
+ * errno.
+ */
+int cf_force_msg_id(__u32 id);
+int cf_force_object_id(__u32 id);
 
 #endif /* CF_DELAY_H */

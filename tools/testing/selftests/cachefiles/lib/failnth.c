@@ -110,11 +110,13 @@ int cf_fail_module(const char *module)
 	return ret ? ret : cf_write_file(FAILSLAB "require-end", text);
 }
 
-int cf_fail_some(int percent)
+int cf_fail_some(int nr, int percent)
 {
 	char text[24];
-	int ret = cf_write_file(FAILSLAB "times", "1");
+	int ret;
 
+	snprintf(text, sizeof(text), "%d", nr);
+	ret = cf_write_file(FAILSLAB "times", text);
 	/* That arms it. */
 	snprintf(text, sizeof(text), "%d", percent);
 	return ret ? ret : cf_write_file(FAILSLAB "probability", text);

@@ -27,11 +27,11 @@ extern int cf_fail_count;
  */
 int cf_fail_module(const char *module);
 /*
- * Let one allocation fail, whatever task makes it, workers above all: each is that one with
- * a chance of @percent. 0 or a negative errno.
+ * Let @nr allocations fail, whatever task makes them, workers above all: each is one of
+ * them with a chance of @percent. 0 or a negative errno.
  */
-int cf_fail_some(int percent);
-/* Stop that: whether one has been failed. */
+int cf_fail_some(int nr, int percent);
+/* Stop that: whether all of them have been failed. */
 bool cf_fail_some_done(void);
 
 /* An allocation or a copy that was failed is what @error can come from. */

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Forced ids: where the search for a free id goes on, set by a test.
+ *
+ * An id is used again only after all the others, which no test can wait for.  A number
+ * written to cachefiles/next_msg_id in debugfs is the first that is tried for the next
+ * message, whatever cache it is of, and one written to cachefiles/next_object_id the
+ * first for the next descriptor of an object.  An id that is in use is passed over, as
+ * ever, and the ids after that follow from the one that was given.
+ *
+ * Without CONFIG_CACHEFILES_DEBUG nothing of this is there.
+ */
+#ifndef CACHEFILES_FORCE_H
+#define CACHEFILES_FORCE_H
+
+#include <linux/kconfig.h>
+#include <linux/types.h>
+
+struct dentry;
+
+/**
+ * enum cachefiles_force - What can be forced
+ * @CACHEFILES_FORCE_MSG_ID: "next_msg_id": the id of a message.
+ * @CACHEFILES_FORCE_OBJECT_ID: "next_object_id": the id of an object in messages.
+ * @CACHEFILES_FORCE_NR: How many there are.
+ */
+enum cachefiles_force {
+	CACHEFILES_FORCE_MSG_ID,
+	CACHEFILES_FORCE_OBJECT_ID,
+	CACHEFILES_FORCE_NR
+};
+
+#if IS_ENABLED(CONFIG_CACHEFILES_DEBUG)
+
+void cachefiles_force_id(enum cachefiles_force which, u32 *id);
+void cachefiles_force_init(struct dentry *dir);
+
+#else /* CONFIG_CACHEFILES_DEBUG */
+
+static inline void cachefiles_force_id(enum cachefiles_force which, u32 *id)
+{
+}
+
+static inline void cachefiles_force_init(struct dentry *dir)
+{
+}
+
+#endif /* CONFIG_CACHEFILES_DEBUG */
+
+#endif /* CACHEFILES_FORCE_H */
