@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Out-of-tree build of cachefiles.ko and ondemandfs.ko; "make help" lists all.
 
-# A directory, or stock, stock-6.1, base, base-7.3, debug or kcsan for a kernel of
+# A directory, or stock, stock-6.1, base, base-7.3, debug, kcsan or coverage for a kernel of
 # scripts/setup.sh or scripts/build-kernel.sh.
 KDIR	?= /lib/modules/$(shell uname -r)/build
-ifneq ($(filter stock stock-% base base-% debug debug-% kcsan kcsan-% tree-%,$(KDIR)),)
+ifneq ($(filter stock stock-% base base-% debug debug-% kcsan kcsan-% coverage coverage-% tree-%,$(KDIR)),)
 override KDIR := $(shell scripts/kernel-path.sh build $(KDIR))
 endif
 

@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# build-kernel.sh base|debug|kcsan[-SERIES]
+# build-kernel.sh base|debug|kcsan|coverage[-SERIES]
 # build-kernel.sh tree SOURCE
 # build-kernel.sh prepare TREE
 #
 # Builds a kernel for the virtual machine into the cache folder, from Debian's source
 # package and the fragments in scripts/config: base is small and fast, debug is base
 # with KASAN, lockdep, kmemleak and their like, kcsan is base with what finds data races
-# in our modules. SERIES is 6.12 if it is not given, else that of a kernel that setup.sh
+# in our modules, coverage is base with what counts what of them is executed and lets calls
+# fail. SERIES is 6.12 if it is not given, else that of a kernel that setup.sh
 # knows the source of, such as 6.1 and 7.3. What was built from the same source and
 # fragments is not built again. "tree" builds base from any source tree, which it leaves as
 # it is, and builds again what has changed there; the kernel's name is then tree-VERSION.
@@ -86,7 +87,7 @@ build() {
 }
 
 case "$#:${1:-}" in
-1:base | 1:debug | 1:kcsan | 1:base-* | 1:debug-* | 1:kcsan-*)
+1:base | 1:debug | 1:kcsan | 1:coverage | 1:base-* | 1:debug-* | 1:kcsan-* | 1:coverage-*)
 	[ "$1" = "${1%%-*}" ] || series=${1#*-}
 	"$top/scripts/setup.sh" build debug "source-$series"
 	build "$1"
@@ -106,5 +107,5 @@ case "$#:${1:-}" in
 	fi
 	;;
 2:prepare) prepare "$2" ;;
-*) die "usage: build-kernel.sh base|debug|kcsan[-SERIES], or build-kernel.sh tree|prepare TREE" ;;
+*) die "usage: build-kernel.sh base|debug|kcsan|coverage[-SERIES], or build-kernel.sh tree|prepare TREE" ;;
 esac

@@ -6,7 +6,7 @@
 # static: what can be said without running anything. vm: all kselftests in a virtual
 # machine, on the stock kernel, or on KERNEL=stock-6.1, base-7.3 and the like; debug: the
 # same on the debug kernel; kcsan: those written in C on the kernel that finds data races;
-# coverage: all on the debug kernel, counting lines (scripts/coverage.sh reads the counts).
+# coverage: all on a kernel that counts lines (scripts/coverage.sh reads the counts).
 # Kernels are built when they are not there. all: static, vm on the stock kernel, and on
 # the debug kernel those tests that are about lifetime and locking. matrix: vm on every
 # kernel that is supported, or on KERNELS="NAME...", MACHINES=N of them at a time (default
@@ -303,28 +303,22 @@ result() {
 	printf '%s\t%s\t0\t%d\t0\t0\n' "$@" >>"$logs/results"
 }
 
-# kselftest_kernel KERNEL|coverage: the kernel that is meant
-kselftest_kernel() {
-	echo "${1/#coverage/debug}"
-}
-
-# kselftest_build KERNEL|coverage: the kernel, modules for it and the programs; false if one of
+# kselftest_build KERNEL: the kernel, modules for it and the programs; false if one of
 # them cannot be built
 kselftest_build() {
-	local name=$1 kernel options=()
+	local name=$1 options=()
 
-	kernel=$(kselftest_kernel "$name")
 	[ "$name" != coverage ] || options=(GCOV=y)
-	kernel_ready "$kernel" || {
-		fail "building the $kernel kernel"
+	kernel_ready "$name" || {
+		fail "building the $name kernel"
 		result "$name" "building the kernel" 1
 		return 1
 	}
-	make -s -j "$jobs" KDIR="$kernel" DEBUG=y ERROR_INJECTION=y TEST_MODULES=y \
+	make -s -j "$jobs" KDIR="$name" DEBUG=y ERROR_INJECTION=y TEST_MODULES=y \
 		BUILD="build/kselftest-$name" ${options[@]+"${options[@]}"} \
 		>"$logs/make-$name.log" 2>&1 || {
 		result "$name" "building the modules" 1
-		fail "modules for the $kernel kernel, $logs/make-$name.log:"
+		fail "modules for the $name kernel, $logs/make-$name.log:"
 		tail -20 "$logs/make-$name.log"
 		return 1
 	}
@@ -348,19 +342,18 @@ build_ahead() {
 	trap 'exit 130' INT TERM
 }
 
-# kselftest_run KERNEL|coverage [PROGRAM...]: after kselftest_build
+# kselftest_run KERNEL [PROGRAM...]: after kselftest_build
 kselftest_run() {
-	local name=$1 kernel scale=${CF_TIME_SCALE:-1} slow=1 trace=''
+	local name=$1 scale=${CF_TIME_SCALE:-1} slow=1 trace=''
 	local patterns=(-name '*_test' -o -name '*_test.sh')
 	local programs=("${@:2}") left again='' why round=0 status p f s log wrapper=
 
-	kernel=$(kselftest_kernel "$name")
 	case $name in
 	stock) trace=/out/trace ;;
 	# Slow tests, lifecycle_test above all, are for fast kernels.
 	debug) scale=10 && slow='' ;;
 	kcsan) scale=4 && slow='' && patterns=(-name '*_test') ;;
-	coverage) scale=10 && slow='' && wrapper=with-coverage ;;
+	coverage) scale=4 && slow='' && wrapper=with-coverage ;;
 	esac
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(
 		find build/selftests -maxdepth 1 \( "${patterns[@]}" \) -printf '%f\n' | sort)
@@ -376,7 +369,7 @@ kselftest_run() {
 		status=0
 		# A machine that dies before its first program has ended writes neither.
 		rm -f "$logs/ended.new" "$logs/results.new"
-		scripts/vm.sh --kernel "$kernel" --build "build/kselftest-$name" --mem 3072 \
+		scripts/vm.sh --kernel "$name" --build "build/kselftest-$name" --mem 3072 \
 			--timeout $((2400 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
 			env CF_TIME_SCALE="$scale" CF_TRACE=$trace ${slow:+CF_SLOW=1} \
@@ -398,10 +391,10 @@ kselftest_run() {
 			continue
 		fi
 		if [ $status = 0 ]; then
-			pass "nothing reported by the $kernel kernel"
+			pass "nothing reported by the $name kernel"
 		else
 			result "$name" "the machine, status $status" 1
-			fail "$kernel kernel, status $status, $log.*:"
+			fail "$name kernel, status $status, $log.*:"
 			grep -v '^\[ *[0-9]* s\] ' "$log.err" | head -60 | sed 's/^/     /' || :
 		fi
 		! grep -qx unloaded "$logs/ended.new" || return 0
@@ -413,7 +406,7 @@ kselftest_run() {
 	done
 }
 
-# kselftest KERNEL|coverage [PROGRAM...]: RUNS times, or until something has failed, which the
+# kselftest KERNEL [PROGRAM...]: RUNS times, or until something has failed, which the
 # logs are about then
 kselftest() {
 	local run before=$failed

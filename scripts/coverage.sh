@@ -3,8 +3,8 @@
 #
 # coverage.sh [--again] [TEST...]
 #
-# Runs all kselftests, or only TEST..., with modules that count what is executed, on the
-# debug kernel, where the failnth tests let every allocation fail, so that error paths are
+# Runs all kselftests, or only TEST..., with modules that count what is executed, on a
+# kernel where the failnth tests let every allocation fail, so that error paths are
 # reached. Prints for each source file how many lines and branches were reached, and lists
 # the lines that were not and that no line of scripts/coverage-justified speaks for. Fails
 # if there are such lines, if a file is below its threshold (scripts/coverage-report says

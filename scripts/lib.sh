@@ -18,12 +18,13 @@ die() {
 	exit 1
 }
 
-# kernel_dir NAME|DIR: the directory of a kernel: stock, stock-6.1, base, debug, kcsan,
+# kernel_dir NAME|DIR: the directory of a kernel: stock, stock-6.1, base, debug, kcsan, coverage,
 # base-7.3, tree-VERSION and the like in the cache folder, or any that has
 # boot/vmlinuz-RELEASE, lib/modules/RELEASE and, to build modules for it, build.
 kernel_dir() {
 	case $1 in
-	stock | stock-* | base | base-* | debug | debug-* | kcsan | kcsan-* | tree-*)
+	stock | stock-* | base | base-* | debug | debug-* | kcsan | kcsan-* | coverage | coverage-* | \
+		tree-*)
 		[ -e "$cache/kernels/$1" ] || die "no $1 kernel; run $(kernel_hint "$1")"
 		readlink -f "$cache/kernels/$1"
 		;;
@@ -47,7 +48,9 @@ kernel_hint() {
 kernel_ready() {
 	case $1 in
 	stock-*) "$top/scripts/setup.sh" "${1#*-}" ;;
-	base | base-* | debug | debug-* | kcsan | kcsan-*) "$top/scripts/build-kernel.sh" "$1" ;;
+	base | base-* | debug | debug-* | kcsan | kcsan-* | coverage | coverage-*)
+		"$top/scripts/build-kernel.sh" "$1"
+		;;
 	*) kernel_dir "$1" >/dev/null ;;
 	esac
 }

@@ -15,7 +15,7 @@ usage() {
 	system tools, cachefilesd and servers for NFS and 9p. "load-modules" loads our modules,
 	"load-cachefiles ours|stock" exchanges cachefiles. What is put into /out comes back.
 
-	  --kernel NAME       stock (default), base, debug, kcsan, or a kernel directory
+	  --kernel NAME       stock (default), base, debug, kcsan, coverage, or a directory
 	  --build DIR         where our modules were built, default build/RELEASE
 	  --no-modules        leave our modules out
 	  --module NAME       another module of the kernel that is to be at hand
