@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
 
+#include "lib/backing.h"
+
 #define NR	16			/* granules of the file */
 #define TOP	((__u64)NR * CF_GRANULE)
 
@@ -300,6 +302,66 @@ TEST_F_TIMEOUT(original, io_errors_at_any_step, 120)
 		SKIP(return, NO_INJECTION);
 	ASSERT_EQ(0, cf_nf_volume_end(self->nf, self->vol, NULL, 0, false));
 	live_all(_metadata, &self->e, self->nf, EIOS);
+}
+
+/* A file's life with one request to the backing file system refused: which, or 0. */
+static int live_refused(struct __test_metadata *_metadata, struct life *l, struct cf_fusefs *fuse,
+			int n, int error, bool fresh)
+{
+	char what[128];
+	int op;
+
+	if (fresh)
+		change(l->s, n, 0, TOP);
+	set_size(l->s, 9 * CF_GRANULE + 1000, 77);
+	cf_fusefs_fail(fuse, n, error);
+	for (int i = 0; i < NR_STEPS && !_metadata->exit_code; i++) {
+		snprintf(what, sizeof(what), "request %d refused (%s), at %s", n, strerror(-error),
+			 step_names[i]);
+		take(_metadata, l, i, what);
+	}
+	op = cf_fusefs_failed(fuse);
+	if (cf_cmd(l->e->dev, "debug 0"))
+		ASSERT_EQ(0, cf_env_rebind_original(l->e));
+	expect_healthy(_metadata, l, what);
+	return op;
+}
+
+TEST_F_TIMEOUT(device, any_request_refused, 240)
+{
+	static const struct cf_backing fuse = { .fstype = "fuse" };
+	static struct server s;
+	struct life l = { .e = &self->e, .s = &s };
+	struct cf_mounted m;
+	bool hit = true;
+	int ret, count = 0;
+
+	l.nf = cf_nf_open();
+	if (l.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ret = cf_backing_mount(&m, &fuse);
+	if (ret == 1)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	snprintf(l.e->dir, sizeof(l.e->dir), "%s", m.where);
+	ASSERT_EQ(0, cf_env_bind_original(l.e));
+	for (int n = 1; hit && !_metadata->exit_code; n++) {
+		hit = false;
+		for (int i = 0; i < 4 && !_metadata->exit_code; i++) {
+			int op = live_refused(_metadata, &l, &m.fuse, n,
+					      i & 1 ? cf_refusal(n) : -EIO, i & 2);
+
+			hit |= op;
+			count += !!op;
+		}
+	}
+	TH_LOG("%d requests refused", count);
+	EXPECT_LT(20, count);
+	EXPECT_EQ(0, cf_nf_odd(l.nf));
+	close(l.nf);
+	cf_env_exit(l.e);
+	l.e->dev = -1;
+	cf_backing_unmount(&m);
 }
 
 /* --- one by one --- */

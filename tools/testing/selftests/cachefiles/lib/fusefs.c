@@ -23,7 +23,7 @@
 #include "daemon.h"
 #include "fusefs.h"
 
-#define MAX_NODES	4096
+#define MAX_NODES	16384
 #define MAX_WRITE	(128U << 10)
 #define COARSE		(64LL << 10)
 #define FOREVER		3600
@@ -44,6 +44,7 @@ struct node {
 static struct node *nodes;
 static unsigned int nr_nodes = FUSE_ROOT_ID + 1;
 static enum cf_lie lie;
+static struct cf_fusefs_fault *fault;
 static int dev;
 
 /* --- nodes --- */
@@ -474,12 +475,33 @@ static int do_batch_forget(const void *arg)
 	return 0;
 }
 
+/* Is this the one to refuse? What has no answer, or none that matters, is not counted. */
+static bool refuse(const struct fuse_in_header *in)
+{
+	switch (in->opcode) {
+	case FUSE_INIT:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_INTERRUPT:
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+		return false;
+	}
+	if (!__atomic_load_n(&fault->nth, __ATOMIC_ACQUIRE) ||
+	    __atomic_sub_fetch(&fault->nth, 1, __ATOMIC_ACQ_REL))
+		return false;
+	__atomic_store_n(&fault->opcode, in->opcode, __ATOMIC_RELEASE);
+	return true;
+}
+
 static int serve(const struct fuse_in_header *in, const void *arg)
 {
 	static const struct fuse_open_out opened;
 	struct node *n = &nodes[in->nodeid];
 	unsigned int parent = (unsigned int)in->nodeid;
 
+	if (refuse(in))
+		return answer(in, fault->error, NULL, 0);
 	switch (in->opcode) {
 	case FUSE_INIT:
 		return do_init(in, arg);
@@ -578,6 +600,10 @@ int cf_fusefs_start(struct cf_fusefs *f, const char *where, enum cf_lie what)
 	char opts[128];
 	int ret = 0;
 
+	f->fault = mmap(NULL, sizeof(*f->fault), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (f->fault == MAP_FAILED)
+		return -errno;
 	dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (dev < 0)
 		return -errno;
@@ -592,6 +618,7 @@ int cf_fusefs_start(struct cf_fusefs *f, const char *where, enum cf_lie what)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		cf_close_others(&dev, 1);
 		lie = what;
+		fault = f->fault;
 		serve_all();
 		_exit(0);
 	}
@@ -604,11 +631,25 @@ out:
 	return ret;
 }
 
+void cf_fusefs_fail(struct cf_fusefs *f, int nth, int error)
+{
+	__atomic_store_n(&f->fault->opcode, 0, __ATOMIC_RELEASE);
+	f->fault->error = error;
+	__atomic_store_n(&f->fault->nth, nth, __ATOMIC_RELEASE);
+}
+
+int cf_fusefs_failed(struct cf_fusefs *f)
+{
+	__atomic_store_n(&f->fault->nth, 0, __ATOMIC_RELEASE);
+	return __atomic_load_n(&f->fault->opcode, __ATOMIC_ACQUIRE);
+}
+
 void cf_fusefs_stop(struct cf_fusefs *f)
 {
 	if (f->pid <= 0)
 		return;
 	kill(f->pid, SIGKILL);
 	waitpid(f->pid, NULL, 0);
+	munmap(f->fault, sizeof(*f->fault));
 	f->pid = 0;
 }

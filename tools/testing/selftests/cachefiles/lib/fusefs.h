@@ -9,6 +9,7 @@
 #ifndef CF_FUSEFS_H
 #define CF_FUSEFS_H
 
+#include <errno.h>
 #include <sys/types.h>
 
 /* What is wrong with it. */
@@ -29,12 +30,30 @@ enum cf_lie {
 	CF_LIE_NO_XATTR,	/* no extended attributes */
 };
 
+/* The one request that it refuses, in memory that it shares with the test. */
+struct cf_fusefs_fault {
+	int	nth;		/* counts down to it, 0: none */
+	int	error;		/* a negative errno */
+	int	opcode;		/* of what was refused, 0: nothing */
+};
+
 struct cf_fusefs {
-	pid_t	pid;
+	pid_t			pid;
+	struct cf_fusefs_fault	*fault;
 };
 
 /* Mount one on @where, served by a child: 0 or a negative errno. */
 int cf_fusefs_start(struct cf_fusefs *f, const char *where, enum cf_lie lie);
+/* What a request can be refused by, besides I/O errors. */
+static inline int cf_refusal(int n)
+{
+	return n % 3 == 0 ? -ENOSPC : n % 3 == 1 ? -EACCES : -ESTALE;
+}
+
+/* Let it refuse the @nth request from now on, by @error, a negative errno. */
+void cf_fusefs_fail(struct cf_fusefs *f, int nth, int error);
+/* Stop that: the opcode of the request that was refused, or 0 if there were too few. */
+int cf_fusefs_failed(struct cf_fusefs *f);
 /* End the child, after everything that needs its answers. */
 void cf_fusefs_stop(struct cf_fusefs *f);
 

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Whichever request the backing file system refuses, by an I/O error or another one, an
+ * on-demand cache gives nobody a wrong byte and leaves nobody waiting; afterwards, bound
+ * anew if that was its end, it gives everything. (inject_test has the original mode.)
+ */
+#include "harness.h"
+
+#include "lib/backing.h"
+
+/* More requests than there are in the life of a file. */
+#define MOST	400
+
+/* Its store is a file system in user space. */
+FIXTURE(refusing) {
+	struct cf_env e;
+	struct cf_server s;
+	struct cf_mounted m;
+};
+
+FIXTURE_SETUP(refusing)
+{
+	static const struct cf_backing fuse = { .fstype = "fuse" };
+	int ret;
+
+	self->e.dev = -1;
+	if (world)
+		SKIP(return, "%s", cf_why);
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	ASSERT_EQ(0, cf_env_init(&self->e));
+	ret = cf_backing_mount(&self->m, &fuse);
+	if (ret == 1)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	snprintf(self->e.dir, sizeof(self->e.dir), "%s", self->m.where);
+	ASSERT_EQ(0, cf_env_bind(&self->e));
+}
+
+FIXTURE_TEARDOWN(refusing)
+{
+	cf_server_stop(&self->s);
+	cf_env_exit(&self->e);
+	cf_backing_unmount(&self->m);
+}
+
+enum { SIZE = 3 * CF_GRANULE + 100, OLD = 2 * CF_GRANULE + 5 };
+
+/* Mount it with a daemon that serves NAME-NR, "changed-NR" with @changed bytes. */
+static int up(struct cf_env *e, struct cf_server *s, int nr, __u64 changed)
+{
+	static const char *const names[] = { "old", "new", "changed" };
+	char key[32];
+	int ret;
+
+	ret = cf_server_init(s, e->dev);
+	for (int i = 0; !ret && i < 3; i++) {
+		snprintf(key, sizeof(key), "%s-%d", names[i], nr);
+		if (!cf_server_add(s, key, i == 2 ? changed : SIZE, i + 1))
+			ret = -ENOSPC;
+	}
+	if (!ret)
+		ret = cf_server_thread(s);
+	return ret ? ret : cf_env_mount(e);
+}
+
+static int down(struct cf_env *e, struct cf_server *s)
+{
+	int ret = e->mounted ? cf_env_umount(e, LONG) : 0;
+
+	cf_server_stop(s);
+	return ret < 0 ? ret : 0;
+}
+
+/* Read all of NAME-NR, of @size, twice: 0 or a negative errno; no byte is wrong. */
+static int read_all(struct __test_metadata *_metadata, struct cf_env *e, const char *what, int nr,
+		    __u64 seed, __u64 size)
+{
+	struct cf_job job = { .len = size, .seed = seed, .again = true };
+	struct cf_result res;
+	struct cf_reader r;
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s-%d", what, nr);
+	EXPECT_EQ(0, cf_reader_start(&r, e->mnt, name, &job));
+	EXPECT_EQ(0, cf_reader_wait(&r, &res, LONG)) {
+		TH_LOG("%s waits", name);
+		return -ETIMEDOUT;
+	}
+	EXPECT_EQ(-1, res.bad) {
+		TH_LOG("%s", name);
+	}
+	if (!res.err)
+		EXPECT_EQ(2 * (__s64)size, res.n);
+	return -res.err;
+}
+
+/* What is read while one request is refused: files that are there, new and of another size. */
+static int live(struct __test_metadata *_metadata, struct cf_env *e, struct cf_server *s,
+		struct cf_fusefs *fuse, int n, int error)
+{
+	static int nr;
+	int op, ret;
+
+	nr++;
+	ASSERT_EQ(0, up(e, s, nr, OLD));
+	ASSERT_EQ(0, read_all(_metadata, e, "old", nr, 1, SIZE));
+	ASSERT_EQ(0, read_all(_metadata, e, "changed", nr, 3, OLD));
+	ASSERT_EQ(0, down(e, s));
+
+	cf_fusefs_fail(fuse, n, error);
+	ret = up(e, s, nr, SIZE);
+	if (!ret) {
+		read_all(_metadata, e, "old", nr, 1, SIZE);
+		read_all(_metadata, e, "new", nr, 2, SIZE);
+		read_all(_metadata, e, "changed", nr, 3, SIZE);
+	}
+	ASSERT_EQ(0, down(e, s));
+	op = cf_fusefs_failed(fuse);
+
+	/* An I/O error may have been the end of the cache. */
+	if (cf_cmd(e->dev, "debug 0"))
+		ASSERT_EQ(0, cf_env_rebind(e));
+	ASSERT_EQ(0, up(e, s, nr, SIZE));
+	EXPECT_EQ(0, read_all(_metadata, e, "old", nr, 1, SIZE));
+	EXPECT_EQ(0, read_all(_metadata, e, "new", nr, 2, SIZE));
+	EXPECT_EQ(0, read_all(_metadata, e, "changed", nr, 3, SIZE));
+	EXPECT_EQ(0, s->stats->odd);
+	ASSERT_EQ(0, down(e, s));
+	return op;
+}
+
+TEST_F_TIMEOUT(refusing, any_request, 240)
+{
+	bool hit = true;
+	int count = 0;
+
+	for (int n = 1; hit && n < MOST && !_metadata->exit_code; n++) {
+		for (int i = 0; i < 2 && !_metadata->exit_code; i++) {
+			int error = i ? cf_refusal(n) : -EIO;
+			int op = live(_metadata, &self->e, &self->s, &self->m.fuse, n, error);
+
+			hit = op;
+			count += hit;
+			EXPECT_FALSE(_metadata->exit_code) {
+				TH_LOG("request %d, of kind %d: %s", n, op, strerror(-error));
+			}
+		}
+	}
+	EXPECT_FALSE(hit);
+	TH_LOG("%d requests refused", count);
+	EXPECT_LT(20, count);
+}
+
+TEST_HARNESS_MAIN
