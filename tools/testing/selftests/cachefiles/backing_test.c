@@ -6,6 +6,8 @@
  */
 #include "harness.h"
 
+#include <linux/fuse.h>
+
 #include "lib/backing.h"
 
 /* More requests than there are in the life of a file. */
@@ -150,6 +152,61 @@ TEST_F_TIMEOUT(refusing, any_request, 240)
 	EXPECT_FALSE(hit);
 	TH_LOG("%d requests refused", count);
 	EXPECT_LT(20, count);
+}
+
+/*
+ * Without an answer to these it can't be told what is present, or where to put it. A file
+ * system that is full is bound all the same, so that it can be culled.
+ */
+static bool is_essential(int op, int error)
+{
+	if (error == -ENOSPC)
+		return false;
+	switch (op) {
+	case FUSE_STATFS:
+	case FUSE_TMPFILE:
+	case FUSE_WRITE:
+	case FUSE_LSEEK:
+		return true;
+	}
+	return false;
+}
+
+static int bind_mode(struct cf_env *e, bool original)
+{
+	return original ? cf_env_rebind_original(e) : cf_env_rebind(e);
+}
+
+/* Binding looks what the file system is good for, and is refused if it can't know. */
+TEST_F_TIMEOUT(refusing, any_request_of_bind, 120)
+{
+	struct cf_env *e = &self->e;
+	struct cf_fusefs *fuse = &self->m.fuse;
+
+	for (int mode = 0; mode < 2; mode++) {
+		int op = 1, refused = 0, n;
+
+		for (n = 1; op && n < MOST; n++) {
+			for (int i = 0; i < 2; i++) {
+				int error = i ? cf_refusal(n) : -EIO, ret;
+
+				cf_fusefs_fail(fuse, n, error);
+				ret = bind_mode(e, mode);
+				op = cf_fusefs_failed(fuse);
+				refused += !!ret;
+				EXPECT_GE(0, ret);
+				EXPECT_TRUE(op ? ret || !is_essential(op, error) : !ret) {
+					TH_LOG("request %d, of kind %d: %d", n, op, ret);
+				}
+				ASSERT_EQ(0, bind_mode(e, mode)) {
+					TH_LOG("after request %d, of kind %d", n, op);
+				}
+			}
+		}
+		TH_LOG("%d requests, bind is refused in %d of %d cases", n - 1, refused, 2 * n - 2);
+		EXPECT_LT(n, MOST);
+		EXPECT_LT(n, refused);
+	}
 }
 
 TEST_HARNESS_MAIN
