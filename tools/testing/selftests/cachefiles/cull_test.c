@@ -111,6 +111,28 @@ TEST_F(ondemand, names)
 	ASSERT_EQ(0, chdir("/"));
 }
 
+/* An I/O error is the end of the cache, and not of the file. */
+TEST_F(ondemand, io_error)
+{
+	struct cf_env *e = &self->e;
+	struct found f;
+
+	if (cf_error_injection(0))
+		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
+	make_file(_metadata, e, &f);
+	ASSERT_EQ(0, cf_error_injection(2));
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "cull %s", f.name));
+	ASSERT_EQ(0, cf_error_injection(0));
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
+	EXPECT_EQ(0, access(f.name, F_OK));
+
+	ASSERT_EQ(0, cf_env_rebind(e));
+	EXPECT_EQ(0, cf_cmd(e->dev, "inuse %s", f.name));
+	EXPECT_EQ(0, cf_cmd(e->dev, "cull %s", f.name));
+	EXPECT_EQ(-1, access(f.name, F_OK));
+	ASSERT_EQ(0, chdir("/"));
+}
+
 /* The working directory has to be inside the cache. */
 TEST_F(ondemand, outside)
 {
