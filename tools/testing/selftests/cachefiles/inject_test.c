@@ -506,6 +506,41 @@ TEST_F(device, below_stop)
 	close(nf);
 }
 
+/* While the file system can only be read, there are no new files, and that is all. */
+TEST_F(device, read_only)
+{
+	struct cf_env *e = &self->e;
+	char path[700];
+	int nf, vol, c;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	/* Its directory stays, so that the file is the first thing that can't be made. */
+	ASSERT_EQ(0, cf_nf_path(e->dir, "v", "file", 4, path, sizeof(path)));
+	ASSERT_EQ(0, unlink(path));
+	ASSERT_EQ(0, mount(NULL, e->dir, NULL, MS_REMOUNT | MS_RDONLY, NULL)) {
+		TH_LOG("%s", strerror(errno));
+	}
+	EXPECT_EQ(-ENOBUFS, cf_nf_file(nf, vol, "file", NULL, 0, TOP, false));
+	EXPECT_EQ(-ENOBUFS, cf_nf_file(nf, vol, "another", NULL, 0, TOP, true));
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+
+	ASSERT_EQ(0, mount(NULL, e->dir, NULL, MS_REMOUNT, NULL));
+	c = cf_nf_file(nf, vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, TOP, TOP));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	close(nf);
+}
+
 /* The limits are kept: bytes are counted, those on their way included. */
 TEST_F_TIMEOUT(device, d50_stops_in_time, 120)
 {

@@ -332,6 +332,24 @@ TEST_F(original, cold_and_warm)
 	}
 }
 
+/*
+ * FS-Cache lets go of a file that nobody has used for ten seconds. Who opens it to write
+ * after that has written nothing before: what is cached is right.
+ */
+TEST_F_TIMEOUT(original, unused_for_a_while, 60)
+{
+	int nf = self->nf, c;
+
+	c = cf_nf_file(nf, self->vol, "file", NULL, 0, MB, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, MB));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, true));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, MB, MB));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
 /* Far beyond 4 GiB, with holes all over. */
 TEST_F(original, huge_and_sparse)
 {

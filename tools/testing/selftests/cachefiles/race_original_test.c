@@ -264,6 +264,46 @@ TEST_F(original, write_begun_before_invalidation)
 	keeps(_metadata, nf, self->vol, c, newer);
 }
 
+/* The same, and there is no space for the file that is to take the place of the old one. */
+TEST_F(original, operation_begun_before_invalidation_without_space)
+{
+	static const unsigned char newer[8] = "version2";
+	int nf = self->nf, c, op, trap;
+	unsigned char buf[8192];
+	struct cf_netfs_write w;
+	struct cf_netfs_read r;
+
+	if (cf_delay_init() || cf_error_injection(0))
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG) or no error injection");
+	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), FILE_SIZE);
+	ASSERT_LT(0, c);
+	trap = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_use(nf, c, false));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	op = cf_nf_begin(nf, c, true);
+	ASSERT_LT(0, op);
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	ASSERT_EQ(0, cf_error_injection(1));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_nf_read(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_ISSUE,
+				CF_HOLE_FAIL, &r));
+	EXPECT_EQ(1, r.completions);
+	EXPECT_EQ(0, r.result);
+	EXPECT_EQ(0, r.seen);
+	ASSERT_EQ(0, cf_nf_write(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_ISSUE, &w));
+	EXPECT_EQ(1, w.completions);
+	EXPECT_EQ(-ENOBUFS, w.result);
+	ASSERT_EQ(0, cf_nf_end(nf, op));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_error_injection(0));
+
+	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), FILE_SIZE, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	keeps(_metadata, nf, self->vol, c, newer);
+}
+
 /* One invalidation comes while another one is being done: what comes is cached all the same. */
 TEST_F(original, invalidated_twice)
 {
@@ -282,6 +322,35 @@ TEST_F(original, invalidated_twice)
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
 	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	keeps(_metadata, nf, self->vol, c, newest);
+}
+
+/* The same, and there is no space any more for a second file in its place. */
+TEST_F(original, invalidated_twice_without_space)
+{
+	static const unsigned char newer[8] = "version2", newest[8] = "version3";
+	int nf = self->nf, c, trap;
+
+	if (cf_delay_init() || cf_error_injection(0))
+		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG) or no error injection");
+	c = full_file(nf, self->vol);
+	ASSERT_LT(0, c);
+	trap = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newest, sizeof(newest), FILE_SIZE, false));
+	ASSERT_EQ(0, cf_error_injection(1));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_error_injection(0));
+
+	c = cf_nf_file(nf, self->vol, "file", newest, sizeof(newest), FILE_SIZE, false);
+	ASSERT_LT(0, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
 	keeps(_metadata, nf, self->vol, c, newest);
 }

@@ -647,6 +647,44 @@ TEST_F(ondemand, bad_buffer)
 	EXPECT_EQ(-1, res.bad);
 }
 
+/* What can be read of a buffer is written in whole blocks, and nothing of the one it ends in. */
+TEST_F(ondemand, buffer_ends_early)
+{
+	enum { SIZE = 2 * CF_GRANULE + 100 };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	char *end;
+	int fd;
+
+	fd = open_object(e, &r, "file", SIZE, &m);
+	ASSERT_LE(0, fd);
+	end = mmap(NULL, 3 * CF_GRANULE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		   -1, 0);
+	ASSERT_NE(MAP_FAILED, end);
+	end += 2 * CF_GRANULE;
+	ASSERT_EQ(0, mprotect(end, CF_GRANULE, PROT_NONE));
+
+	/* The last block of the object, which is not a whole one. */
+	cf_pattern(1, 2 * CF_GRANULE, end - 50, 50);
+	EXPECT_EQ(-1, pwrite(fd, end - 50, 100, 2 * CF_GRANULE));
+	EXPECT_EQ(EFAULT, errno);
+	/* One block in full, then part of the next. */
+	cf_pattern(1, 0, end - CF_GRANULE - 50, CF_GRANULE + 50);
+	EXPECT_EQ(CF_GRANULE, pwrite(fd, end - CF_GRANULE - 50, 2 * CF_GRANULE, 0));
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, SIZE));
+	for (__u64 off = CF_GRANULE; off < SIZE; off += cf_rd(&m)->len) {
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		EXPECT_EQ(off, cf_rd(&m)->off);
+		ASSERT_EQ(0, serve_read(&m, fd, 1, SIZE));
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+}
+
 /* An object of size 0 takes nothing; one of size 1 takes one block. */
 TEST_F(ondemand, tiny)
 {
