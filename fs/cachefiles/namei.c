@@ -99,6 +99,8 @@ void cachefiles_namei_unmark(struct dentry *dentry)
 	struct inode *inode = d_inode(dentry);
 
 	inode_lock(inode);
+	/* Whoever lets go of something twice has taken the mark of somebody else. */
+	WARN_ON_ONCE(!cachefiles_namei_is_marked(dentry));
 	cachefiles_namei_set_class(inode, false);
 	inode_set_flags(inode, 0, S_KERNEL_FILE);
 	inode_unlock(inode);
