@@ -24,8 +24,8 @@ MESSAGES = TOP / "scripts/series"
 SELFTESTS = "tools/testing/selftests"
 CACHING = "Documentation/filesystems/caching"
 ENTRY = "CACHEFILES: FS-CACHE BACKEND FOR CACHING ON MOUNTED FILESYSTEMS"
-ONDEMAND = ("anon", "failover", "fetch", "io", "ondemand", "queue", "reap", "reply", "request",
-            "trace")
+ONDEMAND = ("anon", "failover", "fetch", "ids", "io", "ondemand", "queue", "reap", "reply",
+            "request", "trace")
 
 # What the series touches, as far as the tree has it.
 TOUCHED = ("MAINTAINERS", "fs/Kconfig", "fs/Makefile", "fs/cachefiles", "fs/ondemandfs",
