@@ -332,22 +332,43 @@ TEST_F(original, cold_and_warm)
 	}
 }
 
+/* A look-up that fails: from now on the file system may write what the cache does not see. */
+static void miss(struct __test_metadata *_metadata, int nf, int vol, const char *name)
+{
+	ASSERT_EQ(0, cf_error_injection(1));
+	EXPECT_EQ(-ENOBUFS, cf_nf_file(nf, vol, name, NULL, 0, MB, true));
+	ASSERT_EQ(0, cf_error_injection(0));
+}
+
 /*
  * FS-Cache lets go of a file that nobody has used for ten seconds. Who opens it to write
- * after that has written nothing before: what is cached is right.
+ * after that has written nothing before, unless the cache has missed something meanwhile.
  */
 TEST_F_TIMEOUT(original, unused_for_a_while, 60)
 {
-	int nf = self->nf, c;
+	static const char *const names[] = { "right", "doubtful" };
+	int nf = self->nf, c[2];
 
-	c = cf_nf_file(nf, self->vol, "file", NULL, 0, MB, false);
-	ASSERT_LT(0, c);
-	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, MB));
-	ASSERT_EQ(0, cf_nf_unuse(nf, c));
-	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
-	ASSERT_EQ(0, cf_nf_attach(nf, c, true));
-	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, MB, MB));
-	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	if (cf_error_injection(0))
+		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
+	miss(_metadata, nf, self->vol, "before");
+	for (int i = 0; i < 2; i++) {
+		c[i] = cf_nf_file(nf, self->vol, names[i], NULL, 0, MB, false);
+		ASSERT_LT(0, c[i]);
+		ASSERT_EQ(0, cf_nf_fill(nf, c[i], i, MB));
+		ASSERT_EQ(0, cf_nf_unuse(nf, c[i]));
+	}
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, cf_nf_wait(nf, c[i], CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+	}
+	ASSERT_EQ(0, cf_nf_attach(nf, c[0], true));
+	EXPECT_EQ(0, cf_nf_check(nf, c[0], 0, 0, MB, MB));
+	miss(_metadata, nf, self->vol, "after");
+	ASSERT_EQ(0, cf_nf_attach(nf, c[1], true));
+	EXPECT_EQ(0, cf_nf_absent(nf, c[1], 0, MB, MB));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, cf_nf_detach(nf, c[i], false));
+	}
 }
 
 /* Far beyond 4 GiB, with holes all over. */
