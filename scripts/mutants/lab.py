@@ -13,7 +13,7 @@ COPIED = ('Kbuild', 'Makefile', 'compat', 'fs', 'include', 'scripts', 'tools')
 SELFTESTS = 'tools/testing/selftests/cachefiles'
 # Undefined behaviour says nothing about tests.
 NO_MUTANT = re.compile(r'control reaches end of non-void')
-SCALE = {'stock': 1, 'debug': 10}
+SCALE = {'stock': 1, 'coverage': 2, 'debug': 10}
 BOOT_SECONDS = {'stock': 120, 'debug': 400}
 
 
@@ -210,4 +210,4 @@ def now():
 
 
 def has_kernel(cache, kernel):
-    return kernel not in ('stock', 'base', 'debug') or Path(cache / 'kernels' / kernel).exists()
+    return kernel not in ('stock', 'base', 'coverage', 'debug') or Path(cache / 'kernels' / kernel).exists()

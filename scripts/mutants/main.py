@@ -22,7 +22,7 @@ BOUND = 85
 # Of a program's time without a mutant, and in seconds.
 PATIENCE = 6
 LEAST = 25
-# So many programs on the debug kernel.
+# So many programs on a kernel that is slow, or wanted for a few of them.
 FEW = 4
 
 
@@ -77,8 +77,7 @@ class Suite:
         first, rest = self.order(mutant, kernel)
         if option('QUICK') == 'y':
             first, rest = [t for t in mutant.tests if t in first] or first, []
-        if kernel == 'debug' and option('ALL') != 'y':
-            # All of them would take an hour.
+        if kernel in ('coverage', 'debug') and option('ALL') != 'y':
             first, rest = first[:max(FEW, len(mutant.tests))], []
         return ([self.entry(kernel, t) for t in first] + ['unload'] +
                 ([self.entry(kernel, t) for t in rest] + ['unload'] if rest else []))

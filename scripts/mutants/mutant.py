@@ -19,8 +19,8 @@ NO_TARGETS = {'delay', 'force', 'trace'}
 WEIGHTS = {'queue': 4, 'request': 4, 'reply': 4, 'failover': 4, 'fetch': 4, 'anon': 3, 'io': 3,
            'ondemand': 3, 'reap': 3, 'presence': 3, 'io_read': 2, 'io_write': 2, 'object': 2,
            'cache': 2, 'space': 2}
-# They make allocations fail.
-FAILING = ['failnth_test', 'failnth_original_test']
+# They make allocations fail, which takes a kernel that can do that.
+FAILING = ['failnth_test', 'failnth_original_test', 'failnth_setup_test']
 
 
 class Broken(Exception):
@@ -147,7 +147,7 @@ def parse_historical(path, sources):
         raise Broken('a block is not closed')
     if not changes or title is None or not tests:
         raise Broken('no block, no title "# Dxx: ..." or no "# tests:"')
-    if kernel not in ('stock', 'base', 'debug'):
+    if kernel not in ('stock', 'base', 'coverage', 'debug'):
         raise Broken(f'kernel: {kernel}')
     return Mutant(path.stem, title, 'historical', tests, (kernel,), dict(changes), sources)
 
@@ -173,8 +173,8 @@ def candidates(sources):
                     ident = f'{name}/{path[3:]}/{function.name}/{nr}'
                     m = Mutant(ident, rule.__doc__, name, [], ('stock',), {path: changes}, sources)
                     if 'ENOMEM' in m.surroundings():
-                        m.kernels = ('stock', 'debug')
-                        m.tests_for = {'debug': FAILING}
+                        m.kernels = ('coverage', 'stock')
+                        m.tests_for = {'coverage': FAILING}
                     elif name in SANITIZED:
                         m.kernels = ('stock', 'debug')
                     yield m
