@@ -132,6 +132,12 @@ static int live(struct __test_metadata *_metadata, struct cf_env *e, struct cf_s
 	return op;
 }
 
+/* Each request is refused both ways; by turns where everything is ten times as slow. */
+static bool is_left_out(int n, int i)
+{
+	return cf_ms(1) >= 10 && (n + i) % 2;
+}
+
 TEST_F_TIMEOUT(refusing, any_request, 240)
 {
 	bool hit = true;
@@ -139,9 +145,11 @@ TEST_F_TIMEOUT(refusing, any_request, 240)
 
 	for (int n = 1; hit && n < MOST && !_metadata->exit_code; n++) {
 		for (int i = 0; i < 2 && !_metadata->exit_code; i++) {
-			int error = i ? cf_refusal(n) : -EIO;
-			int op = live(_metadata, &self->e, &self->s, &self->m.fuse, n, error);
+			int error = i ? cf_refusal(n) : -EIO, op;
 
+			if (is_left_out(n, i))
+				continue;
+			op = live(_metadata, &self->e, &self->s, &self->m.fuse, n, error);
 			hit = op;
 			count += hit;
 			EXPECT_FALSE(_metadata->exit_code) {
@@ -190,6 +198,8 @@ TEST_F_TIMEOUT(refusing, any_request_of_bind, 120)
 			for (int i = 0; i < 2; i++) {
 				int error = i ? cf_refusal(n) : -EIO, ret;
 
+				if (is_left_out(n, i))
+					continue;
 				cf_fusefs_fail(fuse, n, error);
 				ret = bind_mode(e, mode);
 				op = cf_fusefs_failed(fuse);
@@ -203,9 +213,9 @@ TEST_F_TIMEOUT(refusing, any_request_of_bind, 120)
 				}
 			}
 		}
-		TH_LOG("%d requests, bind is refused in %d of %d cases", n - 1, refused, 2 * n - 2);
+		TH_LOG("%d requests, bind is refused %d times", n - 1, refused);
 		EXPECT_LT(n, MOST);
-		EXPECT_LT(n, refused);
+		EXPECT_LT(n / 2, refused);
 	}
 }
 
