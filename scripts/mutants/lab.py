@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from mutant import KERNELS
+
 COPIED = ('Kbuild', 'Makefile', 'compat', 'fs', 'include', 'scripts', 'tools')
 SELFTESTS = 'tools/testing/selftests/cachefiles'
 # Undefined behaviour says nothing about tests.
@@ -210,4 +212,4 @@ def now():
 
 
 def has_kernel(cache, kernel):
-    return kernel not in ('stock', 'base', 'coverage', 'debug') or Path(cache / 'kernels' / kernel).exists()
+    return kernel not in KERNELS or Path(cache / 'kernels' / kernel).exists()

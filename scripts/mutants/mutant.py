@@ -11,9 +11,11 @@ from rules import RULES, SANITIZED
 from source import functions, mask
 
 HERE = Path(__file__).parent
+# Those that have a name; any other is a directory.
+KERNELS = ('stock', 'base', 'coverage', 'debug')
 TOTAL = 160
 PER_RULE = 3
-# A tool of tests, and tracepoints.
+# Tools of tests, and tracepoints.
 NO_TARGETS = {'delay', 'force', 'trace'}
 # Where most can go wrong gets more than its lines.
 WEIGHTS = {'queue': 4, 'request': 4, 'reply': 4, 'failover': 4, 'fetch': 4, 'anon': 3, 'io': 3,
@@ -147,7 +149,7 @@ def parse_historical(path, sources):
         raise Broken('a block is not closed')
     if not changes or title is None or not tests:
         raise Broken('no block, no title "# Dxx: ..." or no "# tests:"')
-    if kernel not in ('stock', 'base', 'coverage', 'debug'):
+    if kernel not in KERNELS:
         raise Broken(f'kernel: {kernel}')
     return Mutant(path.stem, title, 'historical', tests, (kernel,), dict(changes), sources)
 
