@@ -22,7 +22,6 @@ FIXTURE(refusing) {
 
 FIXTURE_SETUP(refusing)
 {
-	static const struct cf_backing fuse = { .fstype = "fuse" };
 	int ret;
 
 	self->e.dev = -1;
@@ -31,11 +30,10 @@ FIXTURE_SETUP(refusing)
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
 	ASSERT_EQ(0, cf_env_init(&self->e));
-	ret = cf_backing_mount(&self->m, &fuse);
+	ret = cf_backing_fuse(&self->m, &self->e);
 	if (ret == 1)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
-	snprintf(self->e.dir, sizeof(self->e.dir), "%s", self->m.where);
 	ASSERT_EQ(0, cf_env_bind(&self->e));
 }
 

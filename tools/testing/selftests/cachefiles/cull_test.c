@@ -118,7 +118,7 @@ TEST_F(ondemand, io_error)
 	struct found f;
 
 	if (cf_error_injection(0))
-		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
+		SKIP(return, CF_NO_INJECTION);
 	make_file(_metadata, e, &f);
 	ASSERT_EQ(0, cf_error_injection(2));
 	EXPECT_EQ(-EIO, cf_cmd(e->dev, "cull %s", f.name));

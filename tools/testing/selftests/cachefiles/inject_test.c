@@ -18,8 +18,6 @@
 #define NOSPC	1
 #define EIOS	2
 
-#define NO_INJECTION	"no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)"
-
 /* The server's side of the story. */
 struct server {
 	__u64		size;
@@ -291,7 +289,7 @@ static void live_all(struct __test_metadata *_metadata, struct cf_env *e, int nf
 TEST_F_TIMEOUT(original, no_space_at_any_step, 120)
 {
 	if (cf_error_injection(0))
-		SKIP(return, NO_INJECTION);
+		SKIP(return, CF_NO_INJECTION);
 	ASSERT_EQ(0, cf_nf_volume_end(self->nf, self->vol, NULL, 0, false));
 	live_all(_metadata, &self->e, self->nf, NOSPC);
 }
@@ -299,7 +297,7 @@ TEST_F_TIMEOUT(original, no_space_at_any_step, 120)
 TEST_F_TIMEOUT(original, io_errors_at_any_step, 120)
 {
 	if (cf_error_injection(0))
-		SKIP(return, NO_INJECTION);
+		SKIP(return, CF_NO_INJECTION);
 	ASSERT_EQ(0, cf_nf_volume_end(self->nf, self->vol, NULL, 0, false));
 	live_all(_metadata, &self->e, self->nf, EIOS);
 }
@@ -329,7 +327,6 @@ static int live_refused(struct __test_metadata *_metadata, struct life *l, struc
 
 TEST_F_TIMEOUT(device, any_request_refused, 240)
 {
-	static const struct cf_backing fuse = { .fstype = "fuse" };
 	static struct server s;
 	struct life l = { .e = &self->e, .s = &s };
 	struct cf_mounted m;
@@ -339,11 +336,10 @@ TEST_F_TIMEOUT(device, any_request_refused, 240)
 	l.nf = cf_nf_open();
 	if (l.nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	ret = cf_backing_mount(&m, &fuse);
+	ret = cf_backing_fuse(&m, l.e);
 	if (ret == 1)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
-	snprintf(l.e->dir, sizeof(l.e->dir), "%s", m.where);
 	ASSERT_EQ(0, cf_env_bind_original(l.e));
 	for (int n = 1; hit && !_metadata->exit_code; n++) {
 		hit = false;
@@ -372,7 +368,7 @@ TEST_F(original, d64_failed_write_has_no_data)
 	int nf = self->nf, c;
 
 	if (cf_error_injection(0))
-		SKIP(return, NO_INJECTION);
+		SKIP(return, CF_NO_INJECTION);
 	c = cf_nf_file(nf, self->vol, "file", NULL, 0, TOP, false);
 	ASSERT_LT(0, c);
 	for (unsigned int bits = NOSPC; bits <= EIOS; bits++) {
@@ -397,7 +393,7 @@ TEST_F(original, dies_under_io)
 	int nf = self->nf, c, rd, wr;
 
 	if (cf_error_injection(0))
-		SKIP(return, NO_INJECTION);
+		SKIP(return, CF_NO_INJECTION);
 	c = cf_nf_file(nf, self->vol, "file", NULL, 0, TOP, false);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
@@ -589,7 +585,7 @@ TEST_F(device, failures_take_no_space)
 	if (nf < 0)
 		SKIP(return, CF_NO_NETFS);
 	if (cf_error_injection(0))
-		SKIP(return, NO_INJECTION);
+		SKIP(return, CF_NO_INJECTION);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
 	ASSERT_EQ(0, cf_env_bind_original(e));
 	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);

@@ -302,7 +302,7 @@ static void kill_in_completion(struct __test_metadata *_metadata, struct cf_env 
 	int fd, trap;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	fd = open_object(e, &o, "file", MB, &m);
 	ASSERT_LE(0, fd);
 	snprintf(job.path, sizeof(job.path), "%s/file", e->mnt);

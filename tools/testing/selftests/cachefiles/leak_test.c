@@ -7,8 +7,6 @@
 
 #include "lib/backing.h"
 
-#define NO_INJECTION	"no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)"
-
 /*
  * Memory of all slab caches, without what is only kept in case it is wanted again. With
  * slab debugging that can't be told: kmemleak looks for leaks there.
@@ -91,7 +89,7 @@ TEST_F(device, d68_d72_open_fails)
 	if (nf < 0)
 		SKIP(return, CF_NO_NETFS);
 	if (cf_error_injection(0))
-		SKIP(return, NO_INJECTION);
+		SKIP(return, CF_NO_INJECTION);
 	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
 	ASSERT_EQ(0, cf_env_bind_original(e));
 	for (int i = 0; i < 5; i++) {

@@ -350,7 +350,7 @@ TEST_F_TIMEOUT(original, unused_for_a_while, 60)
 	int nf = self->nf, c[2];
 
 	if (cf_error_injection(0))
-		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
+		SKIP(return, CF_NO_INJECTION);
 	miss(_metadata, nf, self->vol, "before");
 	for (int i = 0; i < 2; i++) {
 		c[i] = cf_nf_file(nf, self->vol, names[i], NULL, 0, MB, false);

@@ -80,7 +80,7 @@ TEST_F(original, nothing_in_between)
 	int c, trap, ret;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(self->nf, self->vol);
 	ASSERT_LT(0, c);
 	trap = stop_reader(&a, self->nf, c);
@@ -100,7 +100,7 @@ TEST_F(original, cut_between_look_and_read)
 	int c, trap;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(self->nf, self->vol);
 	ASSERT_LT(0, c);
 	trap = stop_reader(&a, self->nf, c);
@@ -119,7 +119,7 @@ TEST_F(original, look_during_cut)
 	int c, trap, cutting, ret;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(self->nf, self->vol);
 	ASSERT_LT(0, c);
 	cutting = cf_delay_arm("cut_begun", 0);
@@ -145,7 +145,7 @@ TEST_F(original, failed_write_between_look_and_read)
 	int c, trap, ret;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(self->nf, self->vol);
 	ASSERT_LT(0, c);
 	trap = stop_reader(&a, self->nf, c);
@@ -170,7 +170,7 @@ TEST_F(original, invalidated_between_look_and_read)
 	int c, trap;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(self->nf, self->vol);
 	ASSERT_LT(0, c);
 	trap = stop_reader(&a, self->nf, c);
@@ -195,7 +195,7 @@ TEST_F(original, invalidated_during_withdrawal)
 	struct cf_task rebind;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
 	/* So that there is something to be stored about it. */
@@ -233,75 +233,95 @@ static void keeps(struct __test_metadata *_metadata, int nf, int vol, int c,
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/* A new file, a write operation on it that began during its look-up, and an invalidation. */
+struct begun {
+	int	c, op, trap;
+};
+
+static void begin_before_invalidation(struct __test_metadata *_metadata, int nf, int vol,
+				      const unsigned char newer[8], struct begun *b)
+{
+	b->c = cf_nf_cookie(nf, vol, "file", 4, aux, sizeof(aux), FILE_SIZE);
+	ASSERT_LT(0, b->c);
+	b->trap = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, b->trap);
+	ASSERT_EQ(0, cf_nf_use(nf, b->c, false));
+	ASSERT_LT(0, cf_delay_caught(b->trap, LONG));
+	b->op = cf_nf_begin(nf, b->c, true);
+	ASSERT_LT(0, b->op);
+	ASSERT_EQ(0, cf_nf_invalidate(nf, b->c, newer, 8, FILE_SIZE, false));
+}
+
 /* What was read from the server before that is not found by whoever asks after it. */
 TEST_F(original, write_begun_before_invalidation)
 {
 	static const unsigned char newer[8] = "version2";
-	int nf = self->nf, c, op, trap;
+	int nf = self->nf;
+	struct begun b;
 	unsigned char buf[8192];
 	struct cf_netfs_write w;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
-	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), FILE_SIZE);
-	ASSERT_LT(0, c);
-	trap = cf_delay_arm("opened", 0);
-	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, cf_nf_use(nf, c, false));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	op = cf_nf_begin(nf, c, true);
-	ASSERT_LT(0, op);
-	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
-	EXPECT_EQ(0, cf_delay_go(trap));
-	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+		SKIP(return, CF_NO_DELAY);
+	begin_before_invalidation(_metadata, nf, self->vol, newer, &b);
+	EXPECT_EQ(0, cf_delay_go(b.trap));
+	ASSERT_EQ(0, cf_nf_wait(nf, b.c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
 
 	cf_pattern(1, 0, buf, sizeof(buf));
-	cf_nf_write(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_PREPARE | CF_IO_ISSUE, &w);
+	cf_nf_write(nf, 0, b.op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_PREPARE | CF_IO_ISSUE, &w);
 	EXPECT_GE(0, w.result);
-	ASSERT_EQ(0, cf_nf_end(nf, op));
-	cf_nf_note_release(nf, c);
-	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
-	keeps(_metadata, nf, self->vol, c, newer);
+	ASSERT_EQ(0, cf_nf_end(nf, b.op));
+	cf_nf_note_release(nf, b.c);
+	EXPECT_EQ(0, cf_nf_absent(nf, b.c, 0, FILE_SIZE, FILE_SIZE));
+	keeps(_metadata, nf, self->vol, b.c, newer);
 }
 
 /* The same, and there is no space for the file that is to take the place of the old one. */
 TEST_F(original, operation_begun_before_invalidation_without_space)
 {
 	static const unsigned char newer[8] = "version2";
-	int nf = self->nf, c, op, trap;
+	int nf = self->nf, c;
+	struct begun b;
 	unsigned char buf[8192];
 	struct cf_netfs_write w;
 	struct cf_netfs_read r;
 
-	if (cf_delay_init() || cf_error_injection(0))
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG) or no error injection");
-	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), FILE_SIZE);
-	ASSERT_LT(0, c);
-	trap = cf_delay_arm("opened", 0);
-	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, cf_nf_use(nf, c, false));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	op = cf_nf_begin(nf, c, true);
-	ASSERT_LT(0, op);
-	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	begin_before_invalidation(_metadata, nf, self->vol, newer, &b);
 	ASSERT_EQ(0, cf_error_injection(1));
-	EXPECT_EQ(0, cf_delay_go(trap));
-	ASSERT_EQ(0, cf_nf_read(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_ISSUE,
+	EXPECT_EQ(0, cf_delay_go(b.trap));
+	ASSERT_EQ(0, cf_nf_read(nf, 0, b.op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_ISSUE,
 				CF_HOLE_FAIL, &r));
 	EXPECT_EQ(1, r.completions);
 	EXPECT_EQ(0, r.result);
 	EXPECT_EQ(0, r.seen);
-	ASSERT_EQ(0, cf_nf_write(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_ISSUE, &w));
+	ASSERT_EQ(0, cf_nf_write(nf, 0, b.op, buf, 0, sizeof(buf), FILE_SIZE, CF_IO_ISSUE, &w));
 	EXPECT_EQ(1, w.completions);
 	EXPECT_EQ(-ENOBUFS, w.result);
-	ASSERT_EQ(0, cf_nf_end(nf, op));
-	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_end(nf, b.op));
+	ASSERT_EQ(0, cf_nf_detach(nf, b.c, false));
 	ASSERT_EQ(0, cf_error_injection(0));
 
 	c = cf_nf_file(nf, self->vol, "file", newer, sizeof(newer), FILE_SIZE, false);
 	ASSERT_LT(0, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
 	keeps(_metadata, nf, self->vol, c, newer);
+}
+
+/* A second invalidation while the first is stopped: the trap that it is in. */
+static int invalidate_twice(struct __test_metadata *_metadata, int nf, int c,
+			    const unsigned char newer[8], const unsigned char newest[8])
+{
+	int trap = cf_delay_arm("opened", 0);
+
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, 8, FILE_SIZE, false));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newest, 8, FILE_SIZE, false));
+	return trap;
 }
 
 /* One invalidation comes while another one is being done: what comes is cached all the same. */
@@ -311,14 +331,10 @@ TEST_F(original, invalidated_twice)
 	int nf = self->nf, c, trap;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
-	trap = cf_delay_arm("opened", 0);
-	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newest, sizeof(newest), FILE_SIZE, false));
+	trap = invalidate_twice(_metadata, nf, c, newer, newest);
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
 	cf_nf_note_release(nf, c);
@@ -332,15 +348,13 @@ TEST_F(original, invalidated_twice_without_space)
 	static const unsigned char newer[8] = "version2", newest[8] = "version3";
 	int nf = self->nf, c, trap;
 
-	if (cf_delay_init() || cf_error_injection(0))
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG) or no error injection");
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
-	trap = cf_delay_arm("opened", 0);
-	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newer, sizeof(newer), FILE_SIZE, false));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newest, sizeof(newest), FILE_SIZE, false));
+	trap = invalidate_twice(_metadata, nf, c, newer, newest);
 	ASSERT_EQ(0, cf_error_injection(1));
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
@@ -362,7 +376,7 @@ TEST_F(original, d81_invalidated_during_lookup)
 	int nf = self->nf, c, trap;
 
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));

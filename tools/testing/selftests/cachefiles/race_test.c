@@ -19,7 +19,7 @@ FIXTURE_SETUP(race)
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	ASSERT_EQ(0, cf_env_init(&self->e));
 	ASSERT_EQ(0, cf_env_bind(&self->e));
 	ASSERT_EQ(0, cf_env_mount(&self->e));

@@ -508,7 +508,7 @@ TEST_F(ondemand, d23_closed_when_picked)
 	fd = open_object(e, &r, "file", MB, &o);
 	ASSERT_LE(0, fd);
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
 	trap = cf_delay_arm("picked", 0);

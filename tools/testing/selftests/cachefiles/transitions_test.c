@@ -24,7 +24,7 @@ FIXTURE_SETUP(moves)
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
 	if (cf_delay_init())
-		SKIP(return, "no delay points (CONFIG_CACHEFILES_DEBUG)");
+		SKIP(return, CF_NO_DELAY);
 	self->trace = cf_trace_start();
 	if (self->trace < 0)
 		SKIP(return, "no tracepoints");
@@ -126,7 +126,7 @@ TEST_F(moves, copen_killed)
 	int trap;
 
 	if (cf_error_injection(0))
-		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
+		SKIP(return, CF_NO_INJECTION);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_OPEN, LONG));
 	trap = cf_delay_arm("attach", 0);

@@ -146,6 +146,16 @@ int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
 	return ret;
 }
 
+int cf_backing_fuse(struct cf_mounted *m, struct cf_env *e)
+{
+	static const struct cf_backing fuse = { .fstype = "fuse" };
+	int ret = cf_backing_mount(m, &fuse);
+
+	if (!ret)
+		snprintf(e->dir, sizeof(e->dir), "%s", m->where);
+	return ret;
+}
+
 int cf_backing_remount(struct cf_mounted *m)
 {
 	int ret;

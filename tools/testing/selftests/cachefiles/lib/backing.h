@@ -10,6 +10,7 @@
 
 #include <linux/types.h>
 
+#include "cache.h"
 #include "fusefs.h"
 
 struct cf_backing {
@@ -37,6 +38,8 @@ struct cf_mounted {
  * machine can't make it; or a negative errno.
  */
 int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b);
+/* The same with one in user space that tells the truth; @e has its directory there then. */
+int cf_backing_fuse(struct cf_mounted *m, struct cf_env *e);
 /* Once more, with nothing of it in memory. */
 int cf_backing_remount(struct cf_mounted *m);
 void cf_backing_unmount(struct cf_mounted *m);

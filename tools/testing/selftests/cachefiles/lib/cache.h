@@ -52,6 +52,7 @@ struct cf_statistics {
 };
 
 int cf_statistics(int dev, struct cf_statistics *s);
+#define CF_NO_INJECTION "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)"
 int cf_error_injection(unsigned int bits);
 
 int cf_mount_od(const char *volume, const char *where, const char *opts);

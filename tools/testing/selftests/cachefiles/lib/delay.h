@@ -13,7 +13,8 @@
 /* Each open of it is a trap; reading one that is not set lists the places. */
 #define CF_DELAY_POINTS	CF_DEBUGFS "/cachefiles/delay"
 
-/* 0, or a negative errno where there are none (CONFIG_CACHEFILES_DEBUG). */
+#define CF_NO_DELAY "no delay points (CONFIG_CACHEFILES_DEBUG)"
+/* 0, or a negative errno where there are none. */
 int cf_delay_init(void);
 
 /*
