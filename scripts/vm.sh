@@ -23,13 +23,16 @@ usage() {
 	  --program NAME      a program of the host, if it has it, such as fio
 	  --out DIR           where the guest's /out and console.log go
 	  --disk FILE         raw disk /dev/vda, /dev/vdb, ...
-  --share             an empty directory of the host, by 9p over virtio: the mount tags
-                      "share" and "share_direct" are two ways to it
+	  --share             an empty directory of the host, by 9p over virtio: the mount tags
+	                      "share" and "share_direct" are two ways to it
 	  --cpus N --mem MB   default 2 and 2048
 	  --timeout SECONDS   default 600
 	  --boot-timeout SECONDS  default 120
 	  --append ARGUMENTS  for the kernel's command line
-	  --accel kvm|tcg     default: KVM if it works here
+	  --accel NAME        kvm, tcg or tcg-single; default $ACCEL, or KVM if it works here,
+	                      else tcg. With tcg-single the processors take turns in one
+	                      thread: best for several machines at a time, as no processor
+	                      waits for one that the host lets wait
 	  --icount            one instruction a nanosecond, one processor: repeatable costs
 	  --kmemleak          look for leaks at the end (default with the debug kernel)
 	  --expect-splat RE   a report whose first line matches is no failure
@@ -56,7 +59,7 @@ mem=2048
 timeout=600
 boot_timeout=120
 append=
-accel=
+accel=${ACCEL:-}
 icount=
 kmemleak=
 expect=
@@ -344,13 +347,16 @@ else
 	fi
 	case $accel in
 	kvm) machine=(-accel kvm -cpu host) ;;
-	*)
+	tcg | tcg-single)
+		thread=multi
+		[ "$accel" = tcg ] || thread=single
 		# TCG does what "rep movsb" does a byte at a time, forgets all addresses with
 		# each change of protection keys, and translates a program anew wherever it
 		# is mapped.
-		machine=(-accel "tcg,thread=multi" -cpu "max,-erms,-pku")
+		machine=(-accel "tcg,thread=$thread" -cpu "max,-erms,-pku")
 		append+=" norandmaps"
 		;;
+	*) die "--accel: $accel is none of kvm, tcg, tcg-single" ;;
 	esac
 fi
 
