@@ -133,6 +133,9 @@ struct cachefiles_released {
  * @dir_name: Argument of ``dir`` (C).
  * @tag: Argument of ``tag``, or NULL for the default (C).
  * @bind_failed: bind was tried in vain; @dir_name and @tag may be corrected (C).
+ * @tried: The backing file system can tell what its files hold: it was tried out.
+ *	Written by cachefiles_presence_check(), and if there was no space then, set
+ *	by cachefiles_presence_ensure().
  * @queue: On-demand mode and its request queue; NULL in original mode.  Set by
  *	a bind that succeeds, constant from then on.
  * @daemon_wait: Where poll() on the device waits.
@@ -171,6 +174,7 @@ struct cachefiles_cache {
 	char				*dir_name;
 	char				*tag;
 	bool				bind_failed;
+	bool				tried;
 
 	struct cachefiles_queue		*queue;
 	wait_queue_head_t		daemon_wait;
@@ -434,6 +438,7 @@ void cachefiles_presence_forget(struct cachefiles_object *object, struct file *f
 void cachefiles_presence_distrust(struct cachefiles_object *object, struct file *file,
 				  const char *what, int error);
 int cachefiles_presence_check(struct cachefiles_cache *cache);
+int cachefiles_presence_ensure(struct cachefiles_cache *cache);
 
 /*
  * security.c

@@ -221,6 +221,9 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
 
 	if (IS_ERR(fanout))
 		return ERR_CAST(fanout);
+	ret = cachefiles_presence_ensure(cache);
+	if (ret)
+		return ERR_PTR(ret);
 	file = cachefiles_namei_tmpfile(cache, fanout);
 	if (IS_ERR(file))
 		return file;

@@ -369,19 +369,8 @@ static void cachefiles_probe_work(struct work_struct *work)
 	cachefiles_namei_release(cache, file, false);
 }
 
-/**
- * cachefiles_presence_check - Can a file system tell what is present?
- * @cache: The cache that is being bound; its store is open.
- *
- * This is tried out with a file that has no name, and gone afterwards.  If there
- * is no space for it, the file system is given the benefit of the doubt.  A worker
- * does it, since the file is larger than the caller may be allowed to make one.
- *
- * Context: process, may sleep for the backing file system.
- * Return: 0; -EOPNOTSUPP, after saying so in the log, if the file system is not fit
- * for a cache; -EIO and others if it fails.
- */
-int cachefiles_presence_check(struct cachefiles_cache *cache)
+/* Returns 0, -ENOBUFS if there is no space to tell, or else with the reason if it is not fit. */
+static int cachefiles_presence_try(struct cachefiles_cache *cache, const char **reason)
 {
 	struct cachefiles_probe probe = { .cache = cache };
 
@@ -393,15 +382,63 @@ int cachefiles_presence_check(struct cachefiles_cache *cache)
 	switch (probe.error) {
 	case -EOPNOTSUPP:
 	case -EINVAL:
-		pr_err("%s is on %s, which %s: not bound\n",
-		       cache->dir_name, cache->mnt->mnt_sb->s_type->name, probe.fit ?
-		       "can't tell exactly what a file holds" : "lacks what a cache needs");
+		*reason = probe.fit ? "can't tell exactly what a file holds" :
+				      "lacks what a cache needs";
 		return -EOPNOTSUPP;
 	case -ENOBUFS:
 	case -ENOSPC:
 	case -EDQUOT:
-		return 0;
+		return -ENOBUFS;
 	default:
 		return probe.error;
 	}
+}
+
+/**
+ * cachefiles_presence_check - Can a file system tell what is present?
+ * @cache: The cache that is being bound; its store is open.
+ *
+ * This is tried out with a file that has no name, and gone afterwards.  If there
+ * is no space for it, that is left to cachefiles_presence_ensure().  A worker
+ * does it, since the file is larger than the caller may be allowed to make one.
+ *
+ * Context: process, may sleep for the backing file system.
+ * Return: 0; -EOPNOTSUPP, after saying so in the log, if the file system is not fit
+ * for a cache; -EIO and others if it fails.
+ */
+int cachefiles_presence_check(struct cachefiles_cache *cache)
+{
+	const char *reason = NULL;
+	int ret = cachefiles_presence_try(cache, &reason);
+
+	cache->tried = !ret;
+	if (reason)
+		pr_err("%s is on %s, which %s: not bound\n", cache->dir_name,
+		       cache->mnt->mnt_sb->s_type->name, reason);
+	return ret == -ENOBUFS ? 0 : ret;
+}
+
+/**
+ * cachefiles_presence_ensure - Make sure that a file system can tell what is present
+ * @cache: The cache, which is going to make a file.
+ *
+ * A file system that was full when its cache was bound is tried out now.  If it
+ * turns out not to be fit, this is the end of the cache.
+ *
+ * Context: process, may sleep for the backing file system.
+ * Return: 0; -ENOBUFS if there is still no space to try it; or another error.
+ */
+int cachefiles_presence_ensure(struct cachefiles_cache *cache)
+{
+	const char *reason;
+	int ret;
+
+	if (READ_ONCE(cache->tried))
+		return 0;
+	ret = cachefiles_presence_try(cache, &reason);
+	if (!ret)
+		WRITE_ONCE(cache->tried, true);
+	else if (ret != -ENOBUFS && ret != -ENOMEM)
+		cachefiles_cache_io_error(cache, "trying out the file system", ret);
+	return ret;
 }

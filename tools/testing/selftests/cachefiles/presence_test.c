@@ -277,6 +277,21 @@ FIXTURE_VARIANT_ADD(unsuitable, fuse_no_xattr) {
 
 static const char *const modes[] = { "bind ondemand", "bind" };
 
+/* Limits that leave to the cache all that there is. */
+static int unlimited(int dev)
+{
+	int ret = 0;
+
+	for (const char *what = "bf"; !ret && *what; what++) {
+		ret = cf_cmd(dev, "%cstop 0%%", *what);
+		if (!ret)
+			ret = cf_cmd(dev, "%ccull 1%%", *what);
+		if (!ret)
+			ret = cf_cmd(dev, "%crun 2%%", *what);
+	}
+	return ret;
+}
+
 /* How many entries of @dir are not among those that may be there. */
 static int strangers(const char *dir, const char *const known[], unsigned int nr_known)
 {
@@ -973,11 +988,7 @@ TEST_F_TIMEOUT(suitable, full, 300)
 	for (int left = 0; left < 8; left++) {
 		dev = cf_device();
 		ASSERT_LE(0, dev);
-		for (const char *what = "bf"; *what; what++) {
-			ASSERT_EQ(0, cf_cmd(dev, "%cstop 0%%", *what));
-			ASSERT_EQ(0, cf_cmd(dev, "%ccull 1%%", *what));
-			ASSERT_EQ(0, cf_cmd(dev, "%crun 2%%", *what));
-		}
+		ASSERT_EQ(0, unlimited(dev));
 		ASSERT_EQ(0, cf_cmd(dev, "tag %s", e->tag));
 		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->s.m.where));
 		EXPECT_EQ(0, cf_cmd(dev, "%s", modes[left % 2])) {
@@ -991,6 +1002,96 @@ TEST_F_TIMEOUT(suitable, full, 300)
 	close(fd);
 	snprintf(line, sizeof(line), "%s/ballast", self->s.m.where);
 	unlink(line);
+}
+
+/* Have the daemon give @name a file: what the kernel says to that. */
+static int give_file(struct cf_env *e, const char *name)
+{
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int ret = start_stat(e, &r, name);
+
+	if (!ret)
+		ret = cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG);
+	if (ret)
+		return ret;
+	ret = cf_copen(e->dev, m.hdr.msg_id, SIZE);
+	close(cf_open_fd(&m));
+	return cf_reader_wait(&r, &res, LONG) ?: ret;
+}
+
+/* A cache that was bound without any space gets files as soon as there is some. */
+TEST_F_TIMEOUT(suitable, full_at_first, 120)
+{
+	struct cf_env *e = &self->s.e;
+	long long end;
+	off_t size;
+	int fd, ret;
+
+	if (!strcmp(variant->b.fstype, "fuse"))
+		SKIP(return, "what is behind fuse here has no end");
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	ASSERT_EQ(0, give_file(e, "first"));
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+	close(e->dev);
+
+	fd = take_all(e->dir, &size);
+	ASSERT_LE(0, fd);
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, unlimited(e->dev));
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	ret = give_file(e, "early");
+	EXPECT_TRUE(!ret || ret == -ENOBUFS || ret == -ENOSPC);
+	TH_LOG("without space: %s", ret ? strerror(-ret) : "a file");
+
+	ASSERT_EQ(0, ftruncate(fd, size / 2));
+	ASSERT_EQ(0, fsync(fd));
+	close(fd);
+	/* Some free it a while later. */
+	end = cf_now() + cf_ms(LONG);
+	do {
+		ret = give_file(e, "late");
+	} while ((ret == -ENOBUFS || ret == -ENOSPC) && cf_now() < end);
+	EXPECT_EQ(0, ret);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
+/* One that is not fit, and could not be tried out for want of space, gets none ever. */
+TEST_F(unsuitable, full_at_first)
+{
+	struct cf_env *e = &self->s.e;
+	char line[512] = "";
+	int n = 0, ret;
+
+	if (strcmp(variant->b.fstype, "fuse"))
+		SKIP(return, "it can't be told to have no space");
+	if (variant->b.lie == CF_LIE_NO_TMPFILE || variant->b.lie == CF_LIE_NO_XATTR)
+		SKIP(return, "that shows without any space");
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
+	do {
+		cf_fusefs_fail(&self->s.m.fuse, ++n, -ENOSPC);
+		ret = cf_env_rebind(e);
+	} while (ret && cf_fusefs_failed(&self->s.m.fuse));
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_env_mount(e));
+	cf_log_lines(self->s.log, "", line, sizeof(line));
+
+	EXPECT_EQ(-EIO, give_file(e, "file"));
+	EXPECT_EQ(1, cf_log_lines(self->s.log, "trying out the file system: error -95", line,
+				  sizeof(line))) {
+		TH_LOG("%s", line);
+	}
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
+	ASSERT_LE(0, cf_env_umount(e, LONG));
 }
 
 TEST_HARNESS_MAIN
