@@ -26,7 +26,7 @@
 #	HISTORICAL=y	only the historical ones
 #	SAMPLE=N	so many systematic ones
 #	SEED=N		another sample (default 1)
-#	KERNEL=NAME	stock, base, coverage or debug; by default what the mutant says. Without that
+#	KERNEL=NAME	one of the kernels below; by default what the mutant says. Without that
 #			kernel it stays undecided
 #	QUICK=y		only the tests that are most likely to notice; the mutants that they
 #			do not notice stay undecided, for RESUME=y without it
@@ -35,15 +35,16 @@
 #	JOBS=N		so many machines at a time (default 1)
 #	CONFIRM=y	a test that has failed is run again, for a busy machine
 #	WITHOUT=TESTS	leave these out, such as those that want an idle machine
-#	CF_TIME_SCALE=N	how much longer than usual things may take (10 on the debug kernel)
-#	ALL=y		all tests on the debug and coverage kernels, too, not only the
+#	CF_TIME_SCALE=N	how much longer than usual things may take (at least 2 on the coverage
+#			kernel, 8 on kcsan and 10 on debug)
+#	ALL=y		all tests on these three kernels, too, not only the
 #			likely ones
 #
 # A historical mutant is a file ID.mutant, in which each old text must be found once:
 #
 #	# D21: what the defect looks like here
 #	# tests: reopen_test kill_test
-#	# kernel: stock			(or debug, if only a sanitizer shows it; or base, if
+#	# kernel: stock			(or debug or kcsan, if only a sanitizer shows it; or base, if
 #					 only EROFS does; or coverage, if only a failed
 #					 allocation does)
 #	file fs/cachefiles/failover.c

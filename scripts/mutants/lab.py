@@ -15,12 +15,12 @@ COPIED = ('Kbuild', 'Makefile', 'compat', 'fs', 'include', 'scripts', 'tools')
 SELFTESTS = 'tools/testing/selftests/cachefiles'
 # Undefined behaviour says nothing about tests.
 NO_MUTANT = re.compile(r'control reaches end of non-void')
-SCALE = {'stock': 1, 'coverage': 2, 'debug': 10}
-BOOT_SECONDS = {'stock': 120, 'debug': 400}
+SCALE = {'coverage': 2, 'kcsan': 8, 'debug': 10}
+BOOT_SECONDS = {'kcsan': 240, 'debug': 400}
 
 
 def time_scale(kernel):
-    return int(os.environ.get('CF_TIME_SCALE') or SCALE.get(kernel, 1))
+    return max(int(os.environ.get('CF_TIME_SCALE') or 1), SCALE.get(kernel, 1))
 
 
 class Failure(Exception):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import lab as laboratory
 import report
+from rules import SANITIZED
 from mutant import (HERE, digest, historical, candidates, mark_equivalent, read_equivalent,
                     read_sources, systematic)
 
@@ -77,8 +78,9 @@ class Suite:
         first, rest = self.order(mutant, kernel)
         if option('QUICK') == 'y':
             first, rest = [t for t in mutant.tests if t in first] or first, []
-        if kernel in ('coverage', 'debug') and option('ALL') != 'y':
-            first, rest = first[:max(FEW, len(mutant.tests))], []
+        if kernel in laboratory.SCALE and option('ALL') != 'y':
+            asked = len(mutant.tests_for.get(kernel, [])) + len(mutant.tests)
+            first, rest = first[:max(FEW, asked + 2)], []
         return ([self.entry(kernel, t) for t in first] + ['unload'] +
                 ([self.entry(kernel, t) for t in rest] + ['unload'] if rest else []))
 
@@ -217,7 +219,8 @@ class Run:
                 verdict, how, by = self.confirmed(modules, kernel, by, nr)
             if verdict == 'caught':
                 break
-            if verdict == 'survived' and option('QUICK') == 'y' and kernel != 'debug':
+            if verdict == 'survived' and option('QUICK') == 'y' and \
+                    kernel not in SANITIZED.values():
                 verdict, how = 'undecided', report.LIKELY
         self.results.add({'id': mutant.id, 'digest': mutant.digest, 'tests': self.tests_digest,
                           'files': mutant.files, 'kernel': tried, 'verdict': verdict, 'how': how,

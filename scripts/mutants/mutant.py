@@ -12,7 +12,7 @@ from source import functions, mask
 
 HERE = Path(__file__).parent
 # Those that have a name; any other is a directory.
-KERNELS = ('stock', 'base', 'coverage', 'debug')
+KERNELS = ('stock', 'base', 'coverage', 'debug', 'kcsan')
 TOTAL = 160
 PER_RULE = 3
 # Tools of tests, and tracepoints.
@@ -23,6 +23,8 @@ WEIGHTS = {'queue': 4, 'request': 4, 'reply': 4, 'failover': 4, 'fetch': 4, 'ano
            'cache': 2, 'space': 2}
 # They make allocations fail, which takes a kernel that can do that.
 FAILING = ['failnth_test', 'failnth_original_test', 'failnth_setup_test']
+# They do much at the same time, for a kernel that sees who does so without a lock.
+RACING = ['race_test', 'stress_test', 'original_stress_test']
 
 
 class Broken(Exception):
@@ -178,7 +180,8 @@ def candidates(sources):
                         m.kernels = ('coverage', 'stock')
                         m.tests_for = {'coverage': FAILING}
                     elif name in SANITIZED:
-                        m.kernels = ('stock', 'debug')
+                        m.kernels = ('stock', SANITIZED[name])
+                        m.tests_for = {'kcsan': RACING}
                     yield m
 
 

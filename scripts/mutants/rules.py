@@ -11,9 +11,9 @@ import re
 from source import closing
 
 RULES = {}
-# What only a sanitizer may notice: looked for on the debug kernel if the stock kernel
-# shows nothing. So is what happens when an allocation fails, which is tried there.
-SANITIZED = {'drop-lock', 'drop-get', 'drop-put', 'drop-list', 'drop-barrier'}
+# What only a sanitizer may notice: where to look for it if the stock kernel shows nothing.
+SANITIZED = {'drop-lock': 'kcsan', 'drop-barrier': 'kcsan', 'drop-get': 'debug',
+             'drop-put': 'debug', 'drop-list': 'debug', 'drop-state': 'debug'}
 
 LOCK = r'(?:raw_)?(?:spin|mutex|read|write)_(?:un)?lock(?:_(?:irq\w*|bh|interruptible))?|' \
        r'down_\w+|up_\w+|srcu_\w+lock'
