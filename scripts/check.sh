@@ -10,10 +10,12 @@
 # Kernels are built when they are not there. all: static, vm on the stock kernel, and on
 # the debug kernel those tests that are about lifetime and locking. matrix: vm on every
 # kernel that is supported, or on KERNELS="NAME...", MACHINES=N of them at a time (default
-# 1; one keeps little more than one processor busy, and two want CF_TIME_SCALE=2), with a
-# table at the end that is also written to build/check/matrix.tap and matrix.json.
-# TEST...: only these. RUNS=N: the kselftests N times, but for matrix, in a new machine each
-# time, until something has failed; CF_SLOW= leaves the slow tests out.
+# 1; more of them want ACCEL=tcg-single), with a table at the end that is also written to
+# build/check/matrix.tap and matrix.json.
+# TEST...: only these. RUNS=N: vm, debug, kcsan or coverage N times, in a new machine each
+# time, until something has failed; CF_SLOW= leaves the slow tests out. How often all tests
+# have passed in a row is kept in the cache folder, in "runs", for this code and kernel: so
+# many runs may be made a few at a time, and two at a time in two checkouts.
 #
 # Prints one line for each check or test program, what failed in full, and at the end
 # "N passed, N failed, N skipped". Logs are kept in build/check. With all and static,
@@ -406,8 +408,21 @@ kselftest_run() {
 	done
 }
 
+# note_run KERNEL FAILURES: of all tests; says how many such runs have passed in a row
+note_run() {
+	local code
+
+	code=$(files 'fs/*' 'include/*' 'compat/*' Kbuild "$kselftests/*" | xargs sha256sum |
+		sha256sum | cut -c1-12)
+	printf '%s\t%s\t%s\t%d failed\n' "$code" "$1" "$(date -u +%FT%TZ)" "$2" >>"$cache/runs"
+	awk -F '\t' -v code="$code" -v kernel="$1" '
+		$1 == code && $2 == kernel { n = $4 == "0 failed" ? n + 1 : 0 }
+		END { print "     " n + 0 " in a row without a failure on the " kernel " kernel" }
+		' "$cache/runs"
+}
+
 # kselftest KERNEL [PROGRAM...]: RUNS times, or until something has failed, which the
-# logs are about then
+# logs are about then. Without PROGRAM, fuzzing is part of it on the debug kernel.
 kselftest() {
 	local run before=$failed
 
@@ -415,6 +430,9 @@ kselftest() {
 	for ((run = 1; run <= runs && failed == before; run++)); do
 		[ "$runs" = 1 ] || echo "--- run $run of $runs ($SECONDS s)"
 		kselftest_run "$@"
+		[ "$*" != debug ] || fuzz_debug
+		[ $# -gt 1 ] || [ -z "${CF_SLOW-y}" ] || [ -n "${FUZZ_OPS:-}" ] ||
+			note_run "$1" $((failed - before))
 	done
 }
 
@@ -532,9 +550,6 @@ vm)
 	kselftest "${KERNEL:-stock}" "${@:2}"
 	[ $# -gt 1 ] || [ -n "${KERNEL:-}" ] || check "moves of the on-demand protocol" check_moves
 	;;
-debug | kcsan | coverage)
-	kselftest "$@"
-	[ "$*" != debug ] || fuzz_debug
-	;;
+debug | kcsan | coverage) kselftest "$@" ;;
 esac
 checked
