@@ -24,6 +24,18 @@ void cachefiles_ids_init(struct cachefiles_ids *ids, u32 min, u32 max, enum cach
 	ids->force = force;
 }
 
+/**
+ * cachefiles_ids_destroy - End it
+ * @ids: The numbers; nothing goes by any of them.
+ */
+void cachefiles_ids_destroy(struct cachefiles_ids *ids)
+{
+	unsigned long index = 0;
+
+	WARN_ON_ONCE(xa_find(&ids->used, &index, ULONG_MAX, XA_PRESENT));
+	xa_destroy(&ids->used);
+}
+
 static u32 cachefiles_ids_advance_locked(struct cachefiles_ids *ids)
 {
 	u32 id = ids->next;

@@ -321,8 +321,8 @@ void cachefiles_ondemand_free_cache(struct cachefiles_cache *cache)
 	if (!queue)
 		return;
 	cache->queue = NULL;
-	xa_destroy(&queue->msg_ids.used);
-	xa_destroy(&queue->object_ids.used);
+	cachefiles_ids_destroy(&queue->msg_ids);
+	cachefiles_ids_destroy(&queue->object_ids);
 	kfree(queue);
 }
 

@@ -424,6 +424,7 @@ void cachefiles_queue_wake_od(struct cachefiles_ondemand *od);
  */
 void cachefiles_ids_init(struct cachefiles_ids *ids, u32 min, u32 max,
 			 enum cachefiles_force force);
+void cachefiles_ids_destroy(struct cachefiles_ids *ids);
 int cachefiles_ids_insert(struct cachefiles_ids *ids, void *entry, u32 *id, gfp_t gfp);
 u32 cachefiles_ids_pass(struct cachefiles_ids *ids);
 
