@@ -164,6 +164,27 @@ TEST_F(cache, conflicts)
 	EXPECT_EQ(0, cf_cmd(self->e.dev, "restore"));
 }
 
+/* A bind that fails early has nothing to let go of, whatever the one before it had got. */
+TEST_F(cache, late_and_early_failure)
+{
+	int dev = cf_device();
+	char other[160];
+
+	ASSERT_LE(0, dev);
+	snprintf(other, sizeof(other), "%s-other", self->e.dir);
+	ASSERT_EQ(0, cf_cmd(dev, "tag another"));
+	for (int i = 0; i < 10; i++) {
+		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->e.dir));
+		EXPECT_EQ(-EBUSY, cf_cmd(dev, "bind ondemand"));
+		ASSERT_EQ(0, cf_cmd(dev, "dir %s", other));
+		EXPECT_EQ(-ENOENT, cf_cmd(dev, "bind ondemand"));
+	}
+	ASSERT_EQ(0, mkdir(other, 0700));
+	EXPECT_EQ(0, cf_cmd(dev, "bind ondemand"));
+	close(dev);
+	EXPECT_EQ(0, cf_cmd(self->e.dev, "restore"));
+}
+
 TEST_F(cache, rebind_at_once)
 {
 	for (int i = 0; i < 5; i++) {

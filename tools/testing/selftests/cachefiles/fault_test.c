@@ -105,6 +105,34 @@ TEST_F(ondemand, d25_every_kind)
 	EXPECT_EQ(1, cf_idle(e->dev));
 }
 
+/* What could not be delivered does not lose its turn to what came later. */
+TEST_F(ondemand, keeps_its_turn)
+{
+	static const char *const names[] = { "first", "second" };
+	struct cf_env *e = &self->e;
+	struct cf_reader r[2];
+	struct cf_result res;
+	struct cf_msg m;
+	char key[256];
+
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, start_stat(e, &r[i], names[i]));
+		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+		/* Its request is there when its reader sleeps. */
+		EXPECT_EQ(0, cf_poll(r[i].pipe, POLLIN, BRIEF));
+	}
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(-EFAULT, read_into(e->dev, (void *)-8192UL, 1024));
+	}
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+		EXPECT_STREQ(names[i], cf_key(&m, key));
+		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+		EXPECT_EQ(0, res.err);
+	}
+}
+
 /* Failed deliveries of a reopen are as harmless. */
 TEST_F(ondemand, d25_reopen)
 {

@@ -415,6 +415,33 @@ TEST_F(cache, d54_reader_that_knows_no_size)
 	ASSERT_EQ(0, close_endless(&r, fd));
 }
 
+/* However much is asked for at once, a READ ends at the next multiple of 256 KiB. */
+TEST_F(cache, reads_end_together)
+{
+	enum { END = 256 * KB, HALF = sizeof(((struct endless *)0)->buf) / 2 };
+	static struct endless r;
+	struct cf_env *e = &self->e;
+	struct cf_msg before, behind;
+	pthread_t thread;
+	int fd;
+
+	fd = open_endless(e, &r, MB);
+	if (r.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_LE(0, fd);
+	r.off = END - HALF;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, read_endless, &r));
+	expect_read(_metadata, e, &before, END - HALF, HALF);
+	expect_read(_metadata, e, &behind, END, HALF);
+	ASSERT_EQ(0, serve_read(&behind, fd, 1, MB));
+	ASSERT_EQ(0, serve_read(&before, fd, 1, MB));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, r.ret);
+	EXPECT_EQ((__s64)sizeof(r.buf), r.a.result);
+	EXPECT_EQ(-1, cf_differs(1, r.off, r.buf, sizeof(r.buf)));
+	ASSERT_EQ(0, close_endless(&r, fd));
+}
+
 /* What was invalidated while it was fetched is not what the file system has asked for. */
 TEST_F(cache, invalidated_meanwhile)
 {
