@@ -13,6 +13,9 @@ from mutant import KERNELS
 
 COPIED = ('Kbuild', 'Makefile', 'compat', 'fs', 'include', 'scripts', 'tools')
 SELFTESTS = 'tools/testing/selftests/cachefiles'
+# How a test notices.
+HOW = ('failed', 'timeout', 'splat')
+VERDICTS = tuple(f'### {how} ' for how in HOW)
 # Undefined behaviour says nothing about tests.
 NO_MUTANT = re.compile(r'control reaches end of non-void')
 SCALE = {'coverage': 2, 'kcsan': 8, 'debug': 10}
@@ -163,7 +166,7 @@ class Lab:
         begun = [line.split()[1] for line in said if line.startswith('ok ')]
         if status == 0 and last[0] == 'survived':
             return 'survived', '', '', said
-        if last[0] in ('failed', 'timeout', 'splat'):
+        if last[0] in HOW:
             return 'caught', last[0], ' '.join(last[1:]), said
         if last[0] == 'pinned':
             return 'caught', 'pinned', 'unload', said
@@ -195,6 +198,9 @@ class Lab:
                     errors.flush()
                     if tell and line.startswith('### '):
                         tell(line[4:].strip())
+                    # With what a mutant has done to it, a machine may not go off by itself.
+                    if line.startswith(VERDICTS):
+                        vm.terminate()
                 vm.wait()
                 self.running.discard(vm)
         if self.stopped:
