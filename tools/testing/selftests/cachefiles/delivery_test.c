@@ -8,6 +8,8 @@
 
 #include "harness.h"
 
+#include "lib/task.h"
+
 /* What was handed out to this process is taken back by another one. */
 static int restore_by_another(int dev)
 {
@@ -122,6 +124,38 @@ TEST_F(ondemand, d02_closed_while_delivered)
 	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
 	EXPECT_EQ(0, cf_stall_finish(&st, &m));
 	EXPECT_EQ(1, cf_idle(e->dev));
+}
+
+static int wait_for_message(void *arg)
+{
+	return cf_poll(*(int *)arg, POLLIN, cf_ms(LONG));
+}
+
+/* There was no message while it was copied: who waits for one learns that it is back. */
+TEST_F(ondemand, failed_delivery_is_announced)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_task poller;
+	struct cf_stall st;
+	struct cf_reader r;
+	struct cf_msg m;
+	int ret;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ret = park(&st, e->dev);
+	if (ret == -ENOSYS)
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_start(&poller, wait_for_message, &e->dev));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&poller, &ret, BRIEF));
+	EXPECT_EQ(-EFAULT, cf_stall_fail(&st));
+	ASSERT_EQ(0, cf_task_wait(&poller, &ret, 2 * LONG));
+	EXPECT_EQ(POLLIN, ret);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 4));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
 }
 
 /*

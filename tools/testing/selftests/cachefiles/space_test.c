@@ -107,6 +107,38 @@ TEST_F(device, d58_told_without_writes)
 	EXPECT_EQ(0, cf_poll(e->dev, POLLOUT, 0));
 }
 
+/* Where inodes are made as they are needed, culling does not wait for more of them. */
+TEST_F(device, no_inodes_to_count)
+{
+	static const struct cf_backing btrfs = {
+		.fstype = "btrfs", .mb = 512, .mkfs = "mkfs.btrfs -q -f -K",
+	};
+	struct cf_env *e = &self->e;
+	struct cf_mounted store;
+	struct statfs st;
+	int ret;
+
+	ret = cf_backing_mount(&store, &btrfs);
+	if (ret == 1)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	snprintf(e->dir, sizeof(e->dir), "%s", store.where);
+	ASSERT_EQ(0, put_ballast(e, 256 * MB));
+	/* It counts what is used with each commit. */
+	sync();
+	ASSERT_EQ(0, statfs(e->dir, &st));
+	EXPECT_EQ(0, st.f_files);
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 90%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 80%%"));
+	ASSERT_EQ(0, cf_env_bind(e));
+	EXPECT_EQ(1, culling(e, -1, true));
+	ASSERT_EQ(0, cf_cmd(e->dev, "bcull 10%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "brun 20%%"));
+	EXPECT_EQ(1, culling(e, -1, false));
+	cf_env_exit(e);
+	cf_backing_unmount(&store);
+}
+
 /*
  * A write that would leave less than the limit is refused, however small the blocks of
  * the file system are: one of 64 KiB with 32 KiB above it. Half of it is not.
