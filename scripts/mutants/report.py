@@ -43,7 +43,7 @@ class Results:
         return record is not None and (
             record['verdict'] in ('caught', 'stillborn') and record['kernel'] in kernels or
             record['verdict'] == 'survived' and record['kernel'] == kernels[-1] or
-            quick and record['how'] == LIKELY)
+            quick and record['how'] == LIKELY and record['kernel'] in kernels)
 
     def survived_on(self, mutant, kernel, tests):
         record = self.valid(mutant, tests)
