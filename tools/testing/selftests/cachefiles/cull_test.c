@@ -8,6 +8,8 @@
 #include <dirent.h>
 #include <sched.h>
 
+#include "lib/backing.h"
+
 struct found {
 	char	dir[512];
 	char	name[300];
@@ -94,18 +96,25 @@ TEST_F(ondemand, names)
 {
 	static const char *const cmds[] = { "cull", "inuse" };
 	struct cf_env *e = &self->e;
+	int log = cf_log_open();
 	struct found f;
+	char line[200];
 
+	ASSERT_LE(0, log);
 	make_file(_metadata, e, &f);
 	for (int i = 0; i < 2; i++) {
 		EXPECT_EQ(-EINVAL, cf_cmd(e->dev, "%s a/b", cmds[i]));
 		EXPECT_EQ(-EINVAL, cf_cmd(e->dev, "%s /", cmds[i]));
+		/* What is no name of anything is not even tried. */
+		cf_log_lines(log, "error", line, sizeof(line));
 		EXPECT_EQ(-EIO, cf_cmd(e->dev, "%s", cmds[i]));
 		EXPECT_EQ(-EIO, cf_cmd(e->dev, "%s .", cmds[i]));
 		EXPECT_EQ(-EIO, cf_cmd(e->dev, "%s ..", cmds[i]));
+		EXPECT_EQ(0, cf_log_lines(log, "error", line, sizeof(line)));
 		EXPECT_EQ(-ESTALE, cf_cmd(e->dev, "%s nothing", cmds[i]));
 		EXPECT_GT(0, cf_cmd(e->dev, "%s %0300d", cmds[i], 0));
 	}
+	close(log);
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 	EXPECT_EQ(0, access(f.name, F_OK));
 	ASSERT_EQ(0, chdir("/"));

@@ -652,6 +652,9 @@ int main(int argc, char **argv)
 	} else if (!fz->only && fz->done >= 20000 && !fz_deep_enough()) {
 		fz->failed = true;
 	}
-	cf_world_exit();
+	if (cf_world_exit()) {
+		printf("FAILED: a backing file system is still in use\n");
+		fz->failed = true;
+	}
 	return fz->failed;
 }

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -248,13 +249,46 @@ int cf_world_init(const char *fstype)
 	return cf_store(STORE_IMAGE, STORE_SIZE, CF_STORE, fstype);
 }
 
-void cf_world_exit(void)
+/* How many loop devices have their images in the file system of @st. */
+static int loops_on(const struct stat *st)
 {
-	if (getpid() != world_owner)
-		return;
-	umount2(CF_STORE, MNT_DETACH);
+	/* As the kernel writes the number of a device. */
+	__u64 dev = (minor(st->st_dev) & 0xff) | (__u64)major(st->st_dev) << 8 |
+		    (__u64)(minor(st->st_dev) & ~0xffU) << 12;
+	struct loop_info64 info;
+	char path[300];
+	struct dirent *de;
+	int nr = 0, fd;
+	DIR *d = opendir("/sys/block");
+
+	while (d && (de = readdir(d))) {
+		if (strncmp(de->d_name, "loop", 4))
+			continue;
+		snprintf(path, sizeof(path), "/dev/%s", de->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		nr += !ioctl(fd, LOOP_GET_STATUS64, &info) && info.lo_device == dev;
+		close(fd);
+	}
+	if (d)
+		closedir(d);
+	return nr;
+}
+
+bool cf_world_exit(void)
+{
+	long long end = cf_now() + cf_ms(10000);
+	struct stat st;
+	bool left;
+
+	if (getpid() != world_owner || umount2(CF_STORE, MNT_DETACH) || stat(CF_BASE, &st))
+		return false;
+	while ((left = loops_on(&st)) && cf_now() < end)
+		poll(NULL, 0, 20);
 	umount2(CF_BASE, MNT_DETACH);
 	rmdir(CF_BASE);
+	return left;
 }
 
 /* --- one test --- */

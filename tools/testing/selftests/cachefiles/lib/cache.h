@@ -19,7 +19,8 @@
 
 /* Set up once in a program: 0, or why not (for SKIP) in cf_why. */
 int cf_world_init(const char *fstype);
-void cf_world_exit(void);
+/* Take it down. True if a file system of the tests is in use for no reason that they have. */
+bool cf_world_exit(void);
 int cf_store(const char *image, __u64 size, const char *where, const char *fstype);
 int cf_store_break(const char *where);
 extern char cf_why[256];
