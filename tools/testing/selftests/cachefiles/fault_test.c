@@ -112,9 +112,11 @@ TEST_F(ondemand, keeps_its_turn)
 	struct cf_env *e = &self->e;
 	struct cf_reader r[2];
 	struct cf_result res;
+	struct fault_ctx c;
 	struct cf_msg m;
 	char key[256];
 
+	ASSERT_EQ(0, fault_init(&c));
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(0, start_stat(e, &r[i], names[i]));
 		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
@@ -122,7 +124,7 @@ TEST_F(ondemand, keeps_its_turn)
 		EXPECT_EQ(0, cf_poll(r[i].pipe, POLLIN, BRIEF));
 	}
 	for (int i = 0; i < 3; i++) {
-		EXPECT_EQ(-EFAULT, read_into(e->dev, (void *)-8192UL, 1024));
+		EXPECT_EQ(-EFAULT, read_into(e->dev, c.page + 4096, 1024));
 	}
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
@@ -131,6 +133,7 @@ TEST_F(ondemand, keeps_its_turn)
 		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
 		EXPECT_EQ(0, res.err);
 	}
+	munmap(c.page, 4096);
 }
 
 /* Failed deliveries of a reopen are as harmless. */
