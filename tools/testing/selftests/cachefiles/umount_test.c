@@ -114,6 +114,42 @@ TEST_F(ondemand, forced)
 	}
 }
 
+/* What a forced unmount ends, the daemon is not told of any more, while others go on. */
+TEST_F(ondemand, forced_before_it_is_told)
+{
+	struct cf_env *e = &self->e;
+	struct cf_reader r, o;
+	struct cf_result res;
+	char path[160];
+	struct cf_msg m;
+	int fd, held;
+
+	fd = open_object(e, &o, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	held = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, held);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	for (int i = 0; i < 20 && !cf_reader_done(&r); i++) {
+		EXPECT_EQ(-EBUSY, cf_umount(e->mnt, MNT_FORCE, PROMPT));
+		cf_poll(r.pipe, POLLIN, 100);
+	}
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_NE(0, res.err);
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, 0));
+	EXPECT_EQ(1, cf_idle(e->dev));
+
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(-1, res.bad);
+	close(held);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
 /* Detached at once; what is left of it goes with the last reader. */
 TEST_F(ondemand, lazy)
 {
