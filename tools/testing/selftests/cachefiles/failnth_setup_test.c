@@ -34,6 +34,41 @@ static int device_again(struct cf_env *e, int n)
 	return ret ? ret : cf_cmd(e->dev, "tag %s", e->tag);
 }
 
+/* What has failed can be given again, and what has not is there. */
+TEST_F_TIMEOUT(device, names, 120)
+{
+	static const char *const cmds[] = { "dir /tmp", "tag name" };
+	struct cf_env *e = &self->e;
+
+	if (cf_fail_init())
+		SKIP(return, CF_NO_FAILNTH);
+	for (unsigned int i = 0; i < ARRAY_SIZE(cmds); i++) {
+		bool hit = true;
+
+		for (int n = 1; hit && n < MOST; n++) {
+			int ret;
+
+			close(e->dev);
+			e->dev = cf_device();
+			ASSERT_LE(0, e->dev);
+			cf_fail_nth(n);
+			ret = cf_cmd(e->dev, "%s", cmds[i]);
+			hit = cf_fail_done();
+			if (ret) {
+				EXPECT_TRUE(cf_fail_is(ret)) {
+					TH_LOG("allocation %d: %s", n, strerror(-ret));
+				}
+				EXPECT_EQ(0, cf_cmd(e->dev, "%s", cmds[i]));
+			}
+			EXPECT_EQ(-EEXIST, cf_cmd(e->dev, "%s", cmds[i])) {
+				TH_LOG("allocation %d of %s", n, cmds[i]);
+			}
+		}
+		EXPECT_FALSE(hit);
+	}
+	EXPECT_LT(0, cf_fail_count);
+}
+
 static void bind_failing(struct __test_metadata *_metadata, struct cf_env *e, const char *mode)
 {
 	bool hit = true;
