@@ -156,10 +156,12 @@ class Run:
         self.suite.seconds[kernel] = seconds
         self.suite.unsteady |= set(unsteady)
 
+    def every_kernel_of(self, mutant):
+        return (self.kernel,) if self.kernel else mutant.kernels
+
     def kernels_of(self, mutant):
-        if self.kernel:
-            return (self.kernel,)
-        return mutant.kernels[:1] if option('QUICK') == 'y' else mutant.kernels
+        every = self.every_kernel_of(mutant)
+        return every[:1] if option('QUICK') == 'y' else every
 
     def since(self):
         """What the tests have to be for a result to count."""
@@ -167,7 +169,7 @@ class Run:
 
     def todo(self):
         return [m for m in self.mutants if not m.equivalent and
-                not (self.resume and self.results.done(m, self.kernels_of(m), self.since(),
+                not (self.resume and self.results.done(m, self.every_kernel_of(m), self.since(),
                                                        option('QUICK') == 'y'))]
 
     def all(self):
