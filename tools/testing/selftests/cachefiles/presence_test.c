@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <sys/xattr.h>
 
+#include <linux/fuse.h>
+
 #include "lib/backing.h"
 #include "lib/netfs.h"
 
@@ -1060,6 +1062,43 @@ TEST_F_TIMEOUT(suitable, full_at_first, 120)
 		ret = give_file(e, "late");
 	} while ((ret == -ENOBUFS || ret == -ENOSPC) && cf_now() < end);
 	EXPECT_EQ(0, ret);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
+/* How many requests it takes to give @name a file. */
+static int requests(struct __test_metadata *_metadata, struct store *s, const char *name)
+{
+	enum { MANY = 1 << 20 };
+
+	cf_fusefs_fail(&s->m.fuse, MANY, -EIO);
+	EXPECT_EQ(0, give_file(&s->e, name));
+	return MANY - s->m.fuse.fault->nth;
+}
+
+/* And it is not tried again once it has passed. */
+TEST_F(suitable, tried_once)
+{
+	struct cf_env *e = &self->s.e;
+	int n = 0, op, with, without;
+
+	if (strcmp(variant->b.fstype, "fuse"))
+		SKIP(return, "its requests are not counted");
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
+	do {
+		cf_fusefs_fail(&self->s.m.fuse, ++n, -ENOSPC);
+		cf_env_rebind(e);
+		op = cf_fusefs_failed(&self->s.m.fuse);
+	} while (op && op != FUSE_WRITE);
+	ASSERT_EQ(FUSE_WRITE, op);
+	ASSERT_EQ(0, cf_env_mount(e));
+	with = requests(_metadata, &self->s, "first");
+	/* That one has made directories as well. */
+	requests(_metadata, &self->s, "second");
+	without = requests(_metadata, &self->s, "third");
+	TH_LOG("%d and %d requests", with, without);
+	EXPECT_LT(2 * without, with);
 	ASSERT_LE(0, cf_env_umount(e, LONG));
 }
 
