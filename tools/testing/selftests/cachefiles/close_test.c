@@ -80,7 +80,6 @@ TEST_F(ondemand, not_told_after_fd_closed)
 TEST_F(ondemand, duplicate_keeps_it_open)
 {
 	struct cf_env *e = &self->e;
-	struct cf_result res;
 	struct cf_reader r;
 	struct cf_msg m;
 	int fd, fd2;
@@ -90,12 +89,7 @@ TEST_F(ondemand, duplicate_keeps_it_open)
 	fd2 = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	ASSERT_LE(0, fd2);
 	close(fd);
-	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	ASSERT_EQ(0, serve_read(&m, fd2, 1, MB));
-	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
-	EXPECT_EQ(0, res.err);
-	EXPECT_EQ(-1, res.bad);
+	ASSERT_EQ(0, read_served(e, "file", fd2, 1, 0, 4096, MB));
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 	EXPECT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
 	close(fd2);

@@ -245,6 +245,29 @@ OPTIONAL int serve_read(const struct cf_msg *m, int fd, __u64 seed, __u64 size)
 	return n < 0 ? (int)n : cf_cread(fd, m->hdr.msg_id);
 }
 
+/* Read @len bytes at @off of a file of @size by one READ, which is answered through @fd. */
+OPTIONAL int read_served(struct cf_env *e, const char *name, int fd, __u64 seed,
+			 __u64 off, __u64 len, __u64 size)
+{
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int ret;
+
+	ret = start_read(e, &r, name, seed, off, len);
+	if (!ret)
+		ret = cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG);
+	if (!ret)
+		ret = serve_read(&m, fd, seed, size);
+	if (!ret)
+		ret = cf_reader_wait(&r, &res, LONG);
+	if (ret)
+		return ret;
+	if (res.err)
+		return -res.err;
+	return res.bad >= 0 ? -EBADMSG : 0;
+}
+
 /* Have the inode of the one unused file evicted, until there is its CLOSE. */
 OPTIONAL int drop_object(struct cf_env *e, struct cf_msg *m)
 {

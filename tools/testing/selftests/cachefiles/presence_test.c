@@ -82,6 +82,7 @@ FIXTURE_SETUP(suitable)
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
+	snprintf(self->s.e.dir, sizeof(self->s.e.dir), "%s", self->s.m.where);
 }
 
 FIXTURE_TEARDOWN(suitable)
@@ -635,7 +636,6 @@ TEST_F_TIMEOUT(suitable, granules, 600)
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
 	srand48(s ? atoi(s) : 3);
-	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
 	start(_metadata, &m, e);
 
 	/* By itself, in pairs, at both ends, around 64 KiB, as zeros, at random. */
@@ -796,7 +796,6 @@ TEST_F_TIMEOUT(suitable, granules_original, 600)
 	srand48(s ? atoi(s) : 4);
 	m.shared = calloc(GRANULES, CF_BLOCK);
 	ASSERT_NE(NULL, m.shared);
-	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
 	attach(_metadata, &m);
 
 	store(_metadata, &m, 0, 1, STORED);
@@ -854,6 +853,7 @@ FIXTURE_SETUP(small_blocks)
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
+	snprintf(self->s.e.dir, sizeof(self->s.e.dir), "%s", self->s.m.where);
 }
 
 FIXTURE_TEARDOWN(small_blocks)
@@ -901,7 +901,6 @@ TEST_F_TIMEOUT(small_blocks, d66_part_of_a_granule, 120)
 
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
-	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
 	start(_metadata, &m, e);
 	fill(_metadata, &m, 0, 32, STORED);
 	snprintf(path, sizeof(path), "%s/cache", e->dir);
@@ -923,7 +922,6 @@ TEST_F_TIMEOUT(small_blocks, d66_part_of_a_granule_original, 120)
 		SKIP(return, "no cf_netfs module");
 	m.shared = calloc(GRANULES, CF_BLOCK);
 	ASSERT_NE(NULL, m.shared);
-	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
 	attach(_metadata, &m);
 	store(_metadata, &m, 0, 32, STORED);
 	ASSERT_EQ(0, cf_nf_path(e->dir, VOLUME, "file", 4, path, sizeof(path)));
@@ -1035,7 +1033,6 @@ TEST_F_TIMEOUT(suitable, full_at_first, 120)
 		SKIP(return, "what is behind fuse here has no end");
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
-	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
 	ASSERT_EQ(0, cf_env_bind(e));
 	ASSERT_EQ(0, cf_env_mount(e));
 	ASSERT_EQ(0, give_file(e, "first"));
@@ -1085,7 +1082,6 @@ TEST_F(suitable, tried_once)
 		SKIP(return, "its requests are not counted");
 	if (!cf_have_fs("ondemandfs"))
 		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
-	snprintf(e->dir, sizeof(e->dir), "%s", self->s.m.where);
 	do {
 		cf_fusefs_fail(&self->s.m.fuse, ++n, -ENOSPC);
 		cf_env_rebind(e);

@@ -128,12 +128,7 @@ TEST_F(ondemand, d48_completed_without_data)
 	EXPECT_EQ(EIO, res.err);
 
 	/* And no more than that: the next read asks again and gets it. */
-	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
-	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
-	EXPECT_EQ(0, res.err);
-	EXPECT_EQ(-1, res.bad);
+	ASSERT_EQ(0, read_served(e, "file", fd, 1, 0, 4096, MB));
 }
 
 /* A completion after part of the data brings another READ, never zeros. */

@@ -140,12 +140,7 @@ TEST_F(ondemand, forced_before_it_is_told)
 	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, 0));
 	EXPECT_EQ(1, cf_idle(e->dev));
 
-	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
-	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
-	EXPECT_EQ(0, res.err);
-	EXPECT_EQ(-1, res.bad);
+	ASSERT_EQ(0, read_served(e, "file", fd, 1, 0, 4096, MB));
 	close(held);
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
