@@ -52,11 +52,7 @@ static int cachefiles_cull_in(struct cachefiles_cache *cache, struct dentry *par
 	if (IS_ERR(victim))
 		return PTR_ERR(victim);
 
-	ret = -EBUSY;
-	if (cachefiles_namei_mark(victim)) {
-		ret = cachefiles_namei_bury(cache, parent, victim);
-		cachefiles_namei_unmark(victim);
-	}
+	ret = cachefiles_namei_cull(cache, parent, victim);
 	dput(victim);
 	return ret;
 }

@@ -75,6 +75,8 @@ static const char * const cachefiles_delay_names[CACHEFILES_DELAY_NR] = {
 	[CACHEFILES_DELAY_CUT_DONE]		= "cut_done",
 	[CACHEFILES_DELAY_VOLUME_ACQUIRE]	= "volume_acquire",
 	[CACHEFILES_DELAY_VOLUME_END]		= "volume_end",
+	[CACHEFILES_DELAY_MARKED]		= "marked",
+	[CACHEFILES_DELAY_BURY]			= "bury",
 };
 
 /* Counts traps that are not idle. */

@@ -56,6 +56,10 @@ struct dentry;
  * @CACHEFILES_DELAY_CUT_DONE: "cut_done": it has been, and nobody knows.
  * @CACHEFILES_DELAY_VOLUME_ACQUIRE: "volume_acquire": a volume is made and on no list.
  * @CACHEFILES_DELAY_VOLUME_END: "volume_end": entry of the end of a volume.
+ * @CACHEFILES_DELAY_MARKED: "marked": something that is wanted is marked already, and is
+ *	going to be looked at once more.
+ * @CACHEFILES_DELAY_BURY: "bury": something is going to be removed, its directory is locked;
+ *	if it is culled it is marked.
  * @CACHEFILES_DELAY_NR: How many there are.
  */
 enum cachefiles_delay_point {
@@ -88,6 +92,8 @@ enum cachefiles_delay_point {
 	CACHEFILES_DELAY_CUT_DONE,
 	CACHEFILES_DELAY_VOLUME_ACQUIRE,
 	CACHEFILES_DELAY_VOLUME_END,
+	CACHEFILES_DELAY_MARKED,
+	CACHEFILES_DELAY_BURY,
 	CACHEFILES_DELAY_NR
 };
 

@@ -365,8 +365,6 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
  * namei.c
  */
 bool cachefiles_namei_is_marked(struct dentry *dentry);
-bool cachefiles_namei_mark(struct dentry *dentry);
-void cachefiles_namei_unmark(struct dentry *dentry);
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
 					const char *name, bool make, bool *is_new);
 void cachefiles_namei_put_dir(struct dentry *dentry);
@@ -377,6 +375,8 @@ int cachefiles_namei_link(struct cachefiles_object *object, struct file *file);
 void cachefiles_namei_release(struct cachefiles_cache *cache, struct file *file, bool named);
 int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file);
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
+			  struct dentry *victim);
+int cachefiles_namei_cull(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim);
 
 /*

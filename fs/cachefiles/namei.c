@@ -7,13 +7,17 @@
  *
  * Inodes in use are marked with S_KERNEL_FILE, under their own lock.  The VFS
  * refuses to remove a directory that is marked, the cull command refuses to
- * remove anything, and a second user is refused as well.
+ * remove anything, and a second user is refused as well.  The mark of the cull
+ * command itself comes and goes while the directory is locked for writing: who
+ * finds something marked looks once more with that lock, and is not refused what
+ * is gone in a moment.
  */
 #include <linux/file.h>
 #include <linux/lockdep.h>
 #include <linux/security.h>
 #include <linux/stat.h>
 #include <linux/timekeeping.h>
+#include "delay.h"
 #include "internal.h"
 #include "vfs.h"
 
@@ -66,14 +70,8 @@ bool cachefiles_namei_is_marked(struct dentry *dentry)
 	return READ_ONCE(d_inode(dentry)->i_flags) & S_KERNEL_FILE;
 }
 
-/**
- * cachefiles_namei_mark - Mark something as in use
- * @dentry: A positive entry
- *
- * Context: May sleep; the lock of the inode is not held.
- * Return: False if it is in use already.
- */
-bool cachefiles_namei_mark(struct dentry *dentry)
+/* Marks something as in use, or returns false if it is already. */
+static bool cachefiles_namei_mark(struct dentry *dentry)
 {
 	struct inode *inode = d_inode(dentry);
 	bool marked;
@@ -88,13 +86,7 @@ bool cachefiles_namei_mark(struct dentry *dentry)
 	return marked;
 }
 
-/**
- * cachefiles_namei_unmark - Take a mark off
- * @dentry: What cachefiles_namei_mark() has marked
- *
- * Context: May sleep; the lock of the inode is not held.
- */
-void cachefiles_namei_unmark(struct dentry *dentry)
+static void cachefiles_namei_unmark(struct dentry *dentry)
 {
 	struct inode *inode = d_inode(dentry);
 
@@ -104,6 +96,21 @@ void cachefiles_namei_unmark(struct dentry *dentry)
 	cachefiles_namei_set_class(inode, false);
 	inode_set_flags(inode, 0, S_KERNEL_FILE);
 	inode_unlock(inode);
+}
+
+/* The same for what was found without locks: it may be about to be culled. */
+static bool cachefiles_namei_claim(struct dentry *parent, struct dentry *dentry)
+{
+	struct inode *dir = d_inode(parent);
+	bool marked = cachefiles_namei_mark(dentry);
+
+	if (!marked) {
+		cachefiles_delay(CACHEFILES_DELAY_MARKED);
+		inode_lock_shared_nested(dir, I_MUTEX_PARENT);
+		marked = cachefiles_namei_mark(dentry);
+		inode_unlock_shared(dir);
+	}
+	return marked;
 }
 
 static int cachefiles_namei_error(struct cachefiles_cache *cache, const char *what, int error)
@@ -164,7 +171,7 @@ static int cachefiles_namei_claim_dir(struct dentry *parent, struct dentry *dent
 {
 	int ret;
 
-	if (!cachefiles_namei_mark(dentry))
+	if (!cachefiles_namei_claim(parent, dentry))
 		return -EBUSY;
 
 	ret = cachefiles_namei_check_dir(dentry);
@@ -309,7 +316,7 @@ static struct file *cachefiles_namei_open_name(struct cachefiles_object *object,
 	if (!d_is_reg(dentry)) {
 		ret = cachefiles_namei_bury(cache, fanout, dentry);
 		file = ERR_PTR(ret ?: -ENOENT);
-	} else if (!cachefiles_namei_mark(dentry)) {
+	} else if (!cachefiles_namei_claim(fanout, dentry)) {
 		file = ERR_PTR(-EBUSY);
 	} else {
 		file = cachefiles_namei_open_marked(cache, dentry);
@@ -551,12 +558,35 @@ int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file)
 	return ret == -ENOENT ? 0 : cachefiles_namei_error(cache, "removing a file", ret);
 }
 
+/*
+ * Moves a directory whose parent and the graveyard are locked.  Only one that is not in use
+ * if it is to be culled.
+ */
+static int cachefiles_namei_rename_locked(struct cachefiles_cache *cache, struct renamedata *rd,
+					  bool cull)
+{
+	struct path old = { .mnt = cache->mnt, .dentry = rd->old_parent };
+	struct path grave = { .mnt = cache->mnt, .dentry = rd->new_parent };
+	int ret;
+
+	if (d_is_positive(rd->new_dentry))
+		return -EEXIST;
+	ret = security_path_rename(&old, rd->old_dentry, &grave, rd->new_dentry, 0);
+	if (!ret && cull && !cachefiles_namei_mark(rd->old_dentry))
+		ret = -EBUSY;
+	if (!ret) {
+		cachefiles_delay(CACHEFILES_DELAY_BURY);
+		ret = cachefiles_vfs_rename(rd);
+		if (cull)
+			cachefiles_namei_unmark(rd->old_dentry);
+	}
+	return ret;
+}
+
 /* Moves a directory to the graveyard under a name that is not taken. */
 static int cachefiles_namei_bury_dir(struct cachefiles_cache *cache, struct dentry *parent,
-				     struct dentry *victim)
+				     struct dentry *victim, bool cull)
 {
-	struct path old = { .mnt = cache->mnt, .dentry = parent };
-	struct path grave = { .mnt = cache->mnt, .dentry = cache->graveyard };
 	char name[sizeof("0123456789abcdef")];
 	unsigned int tries;
 	int ret = -EEXIST;
@@ -573,29 +603,53 @@ static int cachefiles_namei_bury_dir(struct cachefiles_cache *cache, struct dent
 		ret = start_renaming_dentry(&rd, 0, victim, &QSTR(name));
 		if (ret)
 			return ret;
-		if (d_is_positive(rd.new_dentry))
-			ret = -EEXIST;
-		if (!ret)
-			ret = security_path_rename(&old, victim, &grave, rd.new_dentry, 0);
-		if (!ret)
-			ret = cachefiles_vfs_rename(&rd);
+		ret = cachefiles_namei_rename_locked(cache, &rd, cull);
 		end_renaming(&rd);
 	}
 	return ret;
 }
 
 static int cachefiles_namei_bury_file(struct cachefiles_cache *cache, struct dentry *parent,
-				      struct dentry *victim)
+				      struct dentry *victim, bool cull)
 {
 	struct dentry *dentry;
-	int ret;
+	int ret = -EBUSY;
 
 	dentry = start_removing_dentry(parent, victim);
 	if (IS_ERR(dentry))
 		return PTR_ERR(dentry);
-	ret = cachefiles_namei_unlink_locked(cache, parent, dentry);
+	if (!cull || cachefiles_namei_mark(dentry)) {
+		cachefiles_delay(CACHEFILES_DELAY_BURY);
+		ret = cachefiles_namei_unlink_locked(cache, parent, dentry);
+		if (cull)
+			cachefiles_namei_unmark(dentry);
+	}
 	end_removing(dentry);
 	return ret;
+}
+
+static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentry *parent,
+				    struct dentry *victim, bool cull)
+{
+	int ret;
+
+	ret = mnt_want_write(cache->mnt);
+	if (!ret) {
+		with_cache_creds(cache) {
+			if (d_is_dir(victim))
+				ret = cachefiles_namei_bury_dir(cache, parent, victim, cull);
+			else
+				ret = cachefiles_namei_bury_file(cache, parent, victim, cull);
+		}
+		mnt_drop_write(cache->mnt);
+	}
+
+	if (ret && (d_unhashed(victim) || READ_ONCE(victim->d_parent) != parent))
+		return 0;
+	if (!ret || ret == -ENOMEM || (cull && ret == -EBUSY))
+		return ret;
+	cachefiles_cache_io_error(cache, "moving something out of the cache", ret);
+	return -EIO;
 }
 
 /**
@@ -613,23 +667,23 @@ static int cachefiles_namei_bury_file(struct cachefiles_cache *cache, struct den
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim)
 {
-	int ret;
+	return cachefiles_namei_do_bury(cache, parent, victim, false);
+}
 
-	ret = mnt_want_write(cache->mnt);
-	if (!ret) {
-		with_cache_creds(cache) {
-			if (d_is_dir(victim))
-				ret = cachefiles_namei_bury_dir(cache, parent, victim);
-			else
-				ret = cachefiles_namei_bury_file(cache, parent, victim);
-		}
-		mnt_drop_write(cache->mnt);
-	}
-
-	if (ret && (d_unhashed(victim) || READ_ONCE(victim->d_parent) != parent))
-		return 0;
-	if (!ret || ret == -ENOMEM)
-		return ret;
-	cachefiles_cache_io_error(cache, "moving something out of the cache", ret);
-	return -EIO;
+/**
+ * cachefiles_namei_cull - Remove something unless it is in use
+ * @cache: The cache
+ * @parent: Directory in the cache
+ * @victim: Its entry, not marked by the caller; treated as by cachefiles_namei_bury()
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: As cachefiles_namei_bury(), or -EBUSY if @victim is in use.
+ */
+int cachefiles_namei_cull(struct cachefiles_cache *cache, struct dentry *parent,
+			  struct dentry *victim)
+{
+	/* Whoever uses it may have its inode locked for long, and should not stop the others. */
+	if (cachefiles_namei_is_marked(victim))
+		return -EBUSY;
+	return cachefiles_namei_do_bury(cache, parent, victim, true);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * cull removes what is not in use and nothing else, inuse tells which is which,
- * and neither leaves a mark when it fails.
+ * neither leaves a mark when it fails, and nobody is refused what is being culled.
  */
 #include "harness.h"
 
@@ -9,6 +9,8 @@
 #include <sched.h>
 
 #include "lib/backing.h"
+#include "lib/delay.h"
+#include "lib/task.h"
 
 struct found {
 	char	dir[512];
@@ -232,21 +234,19 @@ TEST_F(device, d70_many_directories)
 }
 
 struct culler {
+	struct cf_task	task;
 	struct cf_env	*e;
 	struct found	*f;
-	int		ret;
 };
 
 /* A thread with a working directory of its own. */
-static void *cull_from_thread(void *arg)
+static int do_cull(void *arg)
 {
 	struct culler *c = arg;
 
 	if (unshare(CLONE_FS) || chdir(c->f->dir))
-		c->ret = -errno;
-	else
-		c->ret = cf_cmd(c->e->dev, "cull %s", c->f->name);
-	return NULL;
+		return -errno;
+	return cf_cmd(c->e->dev, "cull %s", c->f->name);
 }
 
 /*
@@ -263,9 +263,8 @@ TEST_F(ondemand, d59_after_an_unmount)
 		struct culler c = { .e = e };
 		struct found f;
 		struct cf_reader r;
-		pthread_t thread;
 		struct cf_msg m;
-		int fd;
+		int fd, ret;
 
 		fd = open_object(e, &r, "file", 8192, &m);
 		ASSERT_LE(0, fd);
@@ -276,12 +275,12 @@ TEST_F(ondemand, d59_after_an_unmount)
 		EXPECT_EQ(-EINVAL, cf_cmd(e->dev, "cull %s", f.name));
 		end = cf_now() + cf_ms(LONG);
 		do {
-			ASSERT_EQ(0, pthread_create(&thread, NULL, cull_from_thread, &c));
-			pthread_join(thread, NULL);
-			busy += c.ret == -EBUSY;
-		} while (c.ret == -EBUSY && cf_now() < end);
-		EXPECT_EQ(0, c.ret) {
-			TH_LOG("%s", strerror(-c.ret));
+			ASSERT_EQ(0, cf_task_start(&c.task, do_cull, &c));
+			ASSERT_EQ(0, cf_task_wait(&c.task, &ret, LONG));
+			busy += ret == -EBUSY;
+		} while (ret == -EBUSY && cf_now() < end);
+		EXPECT_EQ(0, ret) {
+			TH_LOG("%s", strerror(-ret));
 		}
 		close_all(e);
 		ASSERT_EQ(0, cf_env_mount(e));
@@ -309,6 +308,126 @@ TEST_F(ondemand, d59_busy_is_busy)
 	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
 	EXPECT_EQ(8192, read_here(e, "file", 1, 0, 8192));
 	ASSERT_EQ(0, chdir("/"));
+}
+
+/* So is what something is mounted on, and that is not the end of the cache. */
+TEST_F(ondemand, d59_mount_point)
+{
+	struct cf_env *e = &self->e;
+	struct found f;
+
+	make_file(_metadata, e, &f);
+	ASSERT_EQ(0, mount("/dev/null", f.name, NULL, MS_BIND, NULL));
+	EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "cull %s", f.name));
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+	ASSERT_EQ(0, umount2(f.name, MNT_DETACH));
+	EXPECT_EQ(0, cf_cmd(e->dev, "cull %s", f.name));
+	ASSERT_EQ(0, chdir("/"));
+}
+
+/* Have @f culled in a thread, and stop that when it has its mark. */
+static int start_cull(struct culler *c, struct cf_env *e, struct found *f)
+{
+	int trap = cf_delay_arm("bury", 0), ret;
+
+	c->e = e;
+	c->f = f;
+	ret = cf_task_start(&c->task, do_cull, c);
+	if (!ret)
+		ret = cf_delay_caught(trap, LONG);
+	return ret < 0 ? ret : trap;
+}
+
+struct answer {
+	struct cf_task	task;
+	struct cf_msg	m;
+	int		dev;
+};
+
+static int do_copen(void *arg)
+{
+	struct answer *a = arg;
+
+	return cf_copen(a->dev, a->m.hdr.msg_id, 8192);
+}
+
+/*
+ * A file that is opened while it is culled is a new one. Its directory is in use, or who
+ * opens it would wait for that first.
+ */
+TEST_F(ondemand, d59_file_being_culled)
+{
+	struct cf_env *e = &self->e;
+	struct answer a = { .dev = e->dev };
+	int culling, opening, ret;
+	struct cf_result res;
+	struct culler c = { };
+	struct cf_reader r;
+	struct found f;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	ASSERT_LE(0, open_object(e, &r, "file", 8192, &a.m));
+	ASSERT_EQ(8192, cf_fill(cf_open_fd(&a.m), 1, 0, 8192, 8192));
+	ASSERT_EQ(0, drop_object(e, &a.m));
+	close(cf_close(&a.m)->fd);
+	ASSERT_EQ(0, find_file(e, &f));
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &a.m, CACHEFILES_OP_OPEN, LONG));
+
+	culling = start_cull(&c, e, &f);
+	ASSERT_LE(0, culling);
+	opening = cf_delay_arm("marked", 0);
+	ASSERT_LE(0, opening);
+	ASSERT_EQ(0, cf_task_start(&a.task, do_copen, &a));
+	ASSERT_LT(0, cf_delay_caught(opening, LONG));
+	EXPECT_EQ(0, cf_delay_go(opening));
+	/* Time enough to be refused. */
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&a.task, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(culling));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_wait(&a.task, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(0, read_served(e, "file", cf_open_fd(&a.m), 2, 0, 4096, 8192));
+}
+
+/* The same of a volume that is mounted while its directory is culled. */
+TEST_F(ondemand, d59_directory_being_culled)
+{
+	struct cf_env *e = &self->e;
+	struct culler c = { };
+	struct found f, dir;
+	int culling, opening, ret;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	make_file(_metadata, e, &f);
+	ASSERT_EQ(0, chdir("/"));
+	snprintf(dir.dir, sizeof(dir.dir), "%s/cache", e->dir);
+	snprintf(dir.name, sizeof(dir.name), "I%s", e->volume);
+
+	culling = start_cull(&c, e, &dir);
+	ASSERT_LE(0, culling);
+	opening = cf_delay_arm("marked", 0);
+	ASSERT_LE(0, opening);
+	ASSERT_EQ(0, cf_env_mount(e));
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_LT(0, cf_delay_caught(opening, LONG));
+	EXPECT_EQ(0, cf_delay_go(opening));
+	EXPECT_EQ(-ETIMEDOUT, cf_next(e->dev, &m, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(culling));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 8192));
+	EXPECT_EQ(0, read_served(e, "file", cf_open_fd(&m), 2, 0, 4096, 8192));
 }
 
 TEST_HARNESS_MAIN
