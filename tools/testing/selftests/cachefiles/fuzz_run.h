@@ -12,7 +12,7 @@ void fz_worker(unsigned int process) __attribute__((noreturn));
 
 /* What was done, and whether it went deep enough to mean anything. */
 void fz_print_table(void);
-bool fz_deep_enough(void);
+const char *fz_missing(void);
 /* For a run that has failed: what each thread did last. */
 void fz_print_rings(void);
 
