@@ -382,7 +382,7 @@ TEST_F(original, d64_failed_write_has_no_data)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
-/* With an operation that has begun before. */
+/* With operations that have begun before: nothing more is stored, of no file. */
 TEST_F(original, dies_under_io)
 {
 	struct cf_env *e = &self->e;
@@ -390,17 +390,21 @@ TEST_F(original, dies_under_io)
 	struct cf_statistics st;
 	struct cf_netfs_write w;
 	struct cf_netfs_read r;
-	int nf = self->nf, c, rd, wr;
+	int nf = self->nf, c, other, rd, wr, late;
 
 	if (cf_error_injection(0))
 		SKIP(return, CF_NO_INJECTION);
 	c = cf_nf_file(nf, self->vol, "file", NULL, 0, TOP, false);
+	other = cf_nf_file(nf, self->vol, "other", NULL, 0, TOP, false);
 	ASSERT_LT(0, c);
+	ASSERT_LT(0, other);
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
 	rd = cf_nf_begin(nf, c, false);
 	wr = cf_nf_begin(nf, c, true);
+	late = cf_nf_begin(nf, other, true);
 	ASSERT_LT(0, rd);
 	ASSERT_LT(0, wr);
+	ASSERT_LT(0, late);
 	ASSERT_EQ(0, cf_error_injection(EIOS));
 	ASSERT_EQ(0, cf_nf_read(nf, 0, rd, buf, 0, sizeof(buf), TOP, CF_IO_ISSUE,
 				CF_HOLE_IGNORE, &r));
@@ -411,6 +415,9 @@ TEST_F(original, dies_under_io)
 	EXPECT_EQ(1, w.completions);
 	EXPECT_GT(0, w.result);
 	ASSERT_EQ(0, cf_error_injection(0));
+	ASSERT_EQ(0, cf_nf_write(nf, 0, late, buf, 0, sizeof(buf), TOP, CF_IO_ISSUE, &w));
+	EXPECT_EQ(1, w.completions);
+	EXPECT_EQ(-EIO, w.result);
 
 	/* Dead it stays, and quiet. */
 	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
@@ -421,7 +428,9 @@ TEST_F(original, dies_under_io)
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, TOP, TOP));
 	ASSERT_EQ(0, cf_nf_end(nf, rd));
 	ASSERT_EQ(0, cf_nf_end(nf, wr));
+	ASSERT_EQ(0, cf_nf_end(nf, late));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_detach(nf, other, false));
 	ASSERT_EQ(0, cf_env_rebind_original(e));
 	c = cf_nf_file(nf, self->vol, "file", NULL, 0, TOP, false);
 	ASSERT_LT(0, c);
