@@ -32,13 +32,13 @@ struct pm {
 	char	level[64], delay[64], timeout[64];
 };
 
-/* Suspend is to go no further than freezing all processes, and not to take long. */
-static int pm_begin(struct pm *pm)
+/* Suspend is to go no further than freezing all processes, and to give up after @ms. */
+static int pm_begin(struct pm *pm, int ms)
 {
 	char timeout[16];
 	int ret;
 
-	snprintf(timeout, sizeof(timeout), "%d", cf_ms(1000));
+	snprintf(timeout, sizeof(timeout), "%d", cf_ms(ms));
 	ret = sys_set("power/pm_test", "freezer", pm->level);
 	if (!ret)
 		ret = sys_set("module/suspend/parameters/pm_test_delay", "0", pm->delay);
@@ -68,7 +68,7 @@ static void open_and_close(struct __test_metadata *_metadata, struct cf_env *e, 
 	struct pm pm;
 	int fd;
 
-	if (pm_begin(&pm))
+	if (pm_begin(&pm, LONG))
 		SKIP(return, "no /sys/power/pm_test (CONFIG_PM_DEBUG)");
 	fd = open_object(e, &r, "closed", MB, &o);
 	ASSERT_LE(0, fd);
@@ -123,7 +123,7 @@ static void read_sent(struct __test_metadata *_metadata, struct cf_env *e, struc
 	struct pm pm;
 	int fd, ret;
 
-	if (pm_begin(&pm))
+	if (pm_begin(&pm, 1000))
 		SKIP(return, "no /sys/power/pm_test (CONFIG_PM_DEBUG)");
 	fd = open_object(e, &o, "file", MB, &m);
 	ASSERT_LE(0, fd);
