@@ -98,7 +98,7 @@ static void cachefiles_namei_unmark(struct dentry *dentry)
 	inode_unlock(inode);
 }
 
-/* The same for what was found without locks: it may be about to be culled. */
+/* Marks what was found without locks: if it is being culled, after that. */
 static bool cachefiles_namei_claim(struct dentry *parent, struct dentry *dentry)
 {
 	struct inode *dir = d_inode(parent);
