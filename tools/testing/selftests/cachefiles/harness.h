@@ -196,21 +196,27 @@ OPTIONAL int start_stream(struct cf_env *e, struct cf_reader *r, const char *nam
 	return cf_reader_start(r, e->mnt, name, &job);
 }
 
-/* Read @len bytes at @off in this process, by its own descriptor. */
-OPTIONAL int read_here(struct cf_env *e, const char *name, __u64 seed,
-		       __u64 off, __u64 len)
+/* How @r has ended: the bytes it got, a negative errno, or -EBADMSG if one was wrong. */
+OPTIONAL int reader_outcome(struct cf_reader *r)
 {
 	struct cf_result res;
-	struct cf_reader r;
-	int ret = start_read(e, &r, name, seed, off, len);
+	int ret = cf_reader_wait(r, &res, LONG);
 
-	if (!ret)
-		ret = cf_reader_wait(&r, &res, LONG);
 	if (ret)
 		return ret;
 	if (res.err)
 		return -res.err;
 	return res.bad >= 0 ? -EBADMSG : (int)res.n;
+}
+
+/* Read @len bytes at @off in this process, by its own descriptor. */
+OPTIONAL int read_here(struct cf_env *e, const char *name, __u64 seed,
+		       __u64 off, __u64 len)
+{
+	struct cf_reader r;
+	int ret = start_read(e, &r, name, seed, off, len);
+
+	return ret ? ret : reader_outcome(&r);
 }
 
 /*
@@ -249,7 +255,6 @@ OPTIONAL int serve_read(const struct cf_msg *m, int fd, __u64 seed, __u64 size)
 OPTIONAL int read_served(struct cf_env *e, const char *name, int fd, __u64 seed,
 			 __u64 off, __u64 len, __u64 size)
 {
-	struct cf_result res;
 	struct cf_reader r;
 	struct cf_msg m;
 	int ret;
@@ -260,12 +265,8 @@ OPTIONAL int read_served(struct cf_env *e, const char *name, int fd, __u64 seed,
 	if (!ret)
 		ret = serve_read(&m, fd, seed, size);
 	if (!ret)
-		ret = cf_reader_wait(&r, &res, LONG);
-	if (ret)
-		return ret;
-	if (res.err)
-		return -res.err;
-	return res.bad >= 0 ? -EBADMSG : 0;
+		ret = reader_outcome(&r);
+	return ret < 0 ? ret : 0;
 }
 
 /* Have the inode of the one unused file evicted, until there is its CLOSE. */
