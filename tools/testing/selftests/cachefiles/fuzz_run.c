@@ -598,8 +598,9 @@ int main(int argc, char **argv)
 {
 	const char *fstype = getenv("CF_FSTYPE") ?: "ext4";
 	long long began = cf_now(), took;
-	uint64_t left, round;
-	unsigned int more;
+	const char *missing;
+	unsigned int more = 3;
+	uint64_t left;
 	pthread_t t;
 
 	fz = mmap(NULL, sizeof(*fz), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -625,11 +626,10 @@ int main(int argc, char **argv)
 	if (pthread_create(&t, NULL, watch, NULL))
 		return 2;
 
-	/* Readers have to wait, and may get little done in a short run: it is prolonged then. */
-	more = fz->only || run.ops < 20000 ? 0 : 3;
-	round = run.ops < run.round ? run.ops : run.round;
+	if (run.round > run.ops)
+		run.round = run.ops;
 	for (left = run.ops; left && !fz->failed && (!run.end || cf_now() < run.end);) {
-		uint64_t n = left < round ? left : round;
+		uint64_t n = left < run.round ? left : run.round;
 
 		fz->stop = false;
 		/* Those that came too late have counted as well. */
@@ -642,8 +642,9 @@ int main(int argc, char **argv)
 		supervise();
 		end_round();
 		left -= n;
+		/* Readers have to wait, and get little done in a short run: prolong it. */
 		if (!left && more && fz_missing()) {
-			left = round;
+			left = run.round;
 			run.ops += left;
 			more--;
 		}
@@ -654,12 +655,13 @@ int main(int argc, char **argv)
 	printf("# %llu operations in %lld.%lld s, %lld a second\n", (unsigned long long)fz->done,
 	       took / 1000, took / 100 % 10, (long long)fz->done * 1000 / (took ?: 1));
 	fz_print_table();
+	missing = fz_missing();
 	if (fz->failed) {
 		printf("FAILED: %s\n", fz->failure);
 		replay_hint();
 		fz_print_rings();
-	} else if (!fz->only && fz->done >= 20000 && fz_missing()) {
-		printf("FAILED: none at all: %s\n", fz_missing());
+	} else if (missing) {
+		printf("FAILED: none at all: %s\n", missing);
 		fz->failed = true;
 	}
 	if (cf_world_exit()) {
