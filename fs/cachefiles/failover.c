@@ -53,13 +53,43 @@ void cachefiles_failover_fd_gone_locked(struct cachefiles_ondemand *od, struct l
 }
 
 /**
+ * cachefiles_failover_requeue_open_locked - Have an OPEN delivered once more
+ * @od: An od whose OPEN is SENT.
+ *
+ * The descriptor that went with it becomes stale.  The caller brings the ready list up to
+ * date and wakes daemons.
+ *
+ * Context: queue->lock held.
+ */
+void cachefiles_failover_requeue_open_locked(struct cachefiles_ondemand *od)
+{
+	lockdep_assert_held(&od->queue->lock);
+	cachefiles_req_set_state(&od->open, CACHEFILES_REQ_QUEUED);
+	cachefiles_req_set_reader_locked(&od->open, NULL);
+	od->anon = NULL;
+}
+
+static void cachefiles_failover_restore_open_locked(struct cachefiles_ondemand *od,
+						    const struct pid *except)
+{
+	lockdep_assert_held(&od->queue->lock);
+	if (od->open.reader == except)
+		return;
+	if (od->open.state == CACHEFILES_REQ_SENT)
+		cachefiles_failover_requeue_open_locked(od);
+	else if (od->open.state == CACHEFILES_REQ_ATTACHING)
+		cachefiles_req_set_reader_locked(&od->open, NULL);
+}
+
+/**
  * cachefiles_failover_restore - The command ``restore``
  * @cache: An on-demand cache.
  *
  * Every OPEN and READ that was delivered to another process than the caller and
  * is not answered is queued again under its id, ahead of what was queued later.
  * The descriptor that went with such an OPEN becomes stale: its new delivery
- * brings a new one.
+ * brings a new one.  So it is later with one whose answer is being carried out, if that
+ * fails since the task that does it is being killed.
  *
  * Context: process.  Linear in the number of objects and requests.
  * Return: 0.
@@ -73,11 +103,7 @@ int cachefiles_failover_restore(struct cachefiles_cache *cache)
 	guard(spinlock)(&queue->lock);
 	list_for_each_entry(od, &queue->all, all_link) {
 		cachefiles_failover_requeue_locked(od, caller);
-		if (od->open.state == CACHEFILES_REQ_SENT && od->open.reader != caller) {
-			cachefiles_req_set_state(&od->open, CACHEFILES_REQ_QUEUED);
-			cachefiles_req_set_reader_locked(&od->open, NULL);
-			od->anon = NULL;
-		}
+		cachefiles_failover_restore_open_locked(od, caller);
 		cachefiles_queue_update(od);
 		cachefiles_queue_wake_od(od);
 	}

@@ -38,7 +38,8 @@
  *	COPYING		A daemon thread is copying it to its buffer.
  *	SENT		Delivered; can be answered.
  *	ATTACHING	An OPEN whose copen is being carried out.  Back to SENT if
- *			the task that does it is killed meanwhile.
+ *			the task that does it is killed meanwhile, and on to QUEUED
+ *			if somebody has taken over.
  *	DONE		Finished.  Exactly one caller moves a request here.
  *
  * Locking
@@ -170,7 +171,8 @@ struct cachefiles_queue {
  * @object_id: Opening of the object it was delivered under (Q).
  * @error: Its result, 0 or negative (Q until DONE, then constant).
  * @od: The object it belongs to; counted for an io (I).
- * @reader: Process that it was delivered to, counted (Q).
+ * @reader: Process that it was delivered to, counted; NULL if that was taken over while
+ *	the request is ATTACHING (Q).
  * @link: In one of the od's lists, or in a list of finished requests (Q).
  */
 struct cachefiles_req {
@@ -446,6 +448,7 @@ int cachefiles_reply_read_complete(struct cachefiles_anon *anon, u32 id);
  */
 bool cachefiles_failover_reopens(const struct cachefiles_ondemand *od);
 void cachefiles_failover_fd_gone_locked(struct cachefiles_ondemand *od, struct list_head *done);
+void cachefiles_failover_requeue_open_locked(struct cachefiles_ondemand *od);
 int cachefiles_failover_restore(struct cachefiles_cache *cache);
 
 #else /* CONFIG_CACHEFILES_ONDEMAND */

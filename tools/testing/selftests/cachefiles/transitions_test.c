@@ -117,28 +117,66 @@ static void closed_object(struct __test_metadata *_metadata, struct cf_env *e)
 	close(fd);
 }
 
-/* ATTACHING -> SENT: the task that attaches the file is killed, and another one can. */
+/* The task that attaches the file is killed, and with RESTORED somebody takes over before. */
+static void kill_copen(struct __test_metadata *_metadata, struct cf_env *e, struct call *c,
+		       bool restored)
+{
+	struct cf_reader d, other;
+	struct cf_result res;
+	int trap;
+
+	trap = cf_delay_arm("attach", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_child_with(&d, e->dev, do_copen, c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	if (restored) {
+		ASSERT_EQ(0, cf_child_with(&other, e->dev, do_restore, c));
+		ASSERT_EQ(0, cf_reader_wait(&other, &res, LONG));
+		ASSERT_EQ(0, res.err);
+	}
+	ASSERT_EQ(0, cf_error_injection(1));
+	ASSERT_LE(0, cf_reader_kill(&d, LONG));
+	close(trap);
+	ASSERT_EQ(0, cf_error_injection(0));
+}
+
+/* ATTACHING -> SENT: it is killed, and another one can answer. */
 TEST_F(moves, copen_killed)
 {
 	struct cf_env *e = &self->e;
 	struct call c = { .dev = e->dev };
-	struct cf_reader r, d;
-	int trap;
+	struct cf_reader r;
 
 	if (cf_error_injection(0))
 		SKIP(return, CF_NO_INJECTION);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_OPEN, LONG));
-	trap = cf_delay_arm("attach", 0);
-	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, cf_child_with(&d, e->dev, do_copen, &c));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	ASSERT_EQ(0, cf_error_injection(1));
-	ASSERT_LE(0, cf_reader_kill(&d, LONG));
-	close(trap);
-	ASSERT_EQ(0, cf_error_injection(0));
+	kill_copen(_metadata, e, &c, false);
 	EXPECT_EQ(0, cf_trace_wait(self->trace, "ATTACHING -> SENT", LONG));
 	serve_both(_metadata, e->dev, &c.m);
+	good(_metadata, &r);
+}
+
+/* ATTACHING -> SENT -> QUEUED: it is killed when somebody has taken over already. */
+TEST_F(moves, d26_copen_killed_after_restore)
+{
+	struct cf_env *e = &self->e;
+	struct call c = { .dev = e->dev };
+	struct cf_reader r;
+	struct cf_msg m;
+
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	kill_copen(_metadata, e, &c, true);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_EQ(c.m.hdr.msg_id, m.hdr.msg_id);
+	EXPECT_NE(c.m.hdr.object_id, m.hdr.object_id);
+	EXPECT_EQ(-ENOBUFS, cf_fill(cf_open_fd(&c.m), 1, 0, 4096, MB));
+	close(cf_open_fd(&c.m));
+	serve_both(_metadata, e->dev, &m);
 	good(_metadata, &r);
 }
 

@@ -8,7 +8,8 @@ closed    CLOSED: no current descriptor. OPEN: one. Anything but CLOSED or DROPP
           object is alive.
 owner     A request that is COPYING is copied by one thread, one ATTACHING attached by one.
 answer    A request that is SENT can be answered. What is SENT or ATTACHING belongs to a
-          state of the od in which that is so.
+          state of the od in which that is so. What was taken over is not left to somebody
+          who is dead.
 follow    What follows has something to follow.
 ids       As many ids are reserved as requests have one.
 watched   A read that waits is watched by the reaper, so that its reader can be killed.
@@ -55,6 +56,8 @@ def broken_rule(s, w):
         return 'answer: an OPEN is under way that nobody waits for'
     if s.open in ('QUEUED', 'COPYING') and s.anon:
         return 'answer: an OPEN is delivered again over its descriptor'
+    if s.taken and s.open != 'ATTACHING':
+        return 'answer: an OPEN that was taken over is left to who had it'
     if s.od in ('OPENING', 'REOPENING') and s.open in ('IDLE', 'DONE'):
         return 'answer: opening without an OPEN'
     if s.ids != (s.open in ('QUEUED', 'COPYING', 'SENT', 'ATTACHING')) + s.threads.count('A') + \

@@ -50,18 +50,19 @@ UNDER_WAY = 'QCcSs'
 # od: its state. att, want, untold, awaited, armed (the reaper), ready (on the list) and
 # dead (the queue): as in the code. anon: there is a current descriptor. stale: there is
 # another one. open, close: states of these requests. obj: new, live, going (dropped,
-# waiting for copen), gone. cop: the thread in copen: '.', 'accepted' or 'attaching'.
+# waiting for copen), gone. cop: the thread in copen: '.', 'accepted' or 'attaching'. taken:
+# somebody has taken over meanwhile.
 # ids: how many are reserved. reads: for each range of the file the reads of it, of
 # which one at a time is under way; sorted. threads: of the daemon: '.', 'A' reserves
 # an id, 'O', 'X' and '0', '1', ... copy OPEN, CLOSE and the READ of that range, 'g'
 # copies a READ that is gone.
 State = namedtuple('State', 'od att want untold awaited dead armed ready anon stale open close '
-                            'obj cop ids reads threads')
+                            'obj cop taken ids reads threads')
 
 
 def initial(ranges, threads):
     """@ranges: for each range of the file how many reads of it there may be at once."""
-    return State('CLOSED', 0, 0, 0, 0, 0, 0, 0, 0, 0, 'IDLE', 'IDLE', 'new', '.', 0,
+    return State('CLOSED', 0, 0, 0, 0, 0, 0, 0, 0, 0, 'IDLE', 'IDLE', 'new', '.', 0, 0,
                  tuple('-' * n for n in ranges), '.' * threads)
 
 
@@ -75,7 +76,7 @@ class World:
     def __init__(self, s, bug):
         (self.od, self.att, self.want, self.untold, self.awaited, self.dead, self.armed,
          self.ready, self.anon, self.stale, self.open, self.close, self.obj, self.cop,
-         self.ids, reads, threads) = s
+         self.taken, self.ids, reads, threads) = s
         self.reads = [list(r) for r in reads]
         self.threads = list(threads)
         self.bug = bug
@@ -85,7 +86,7 @@ class World:
     def freeze(self):
         return State(self.od, self.att, self.want, self.untold, self.awaited, self.dead,
                      self.armed, self.ready, self.anon, self.stale, self.open, self.close,
-                     self.obj, self.cop, self.ids,
+                     self.obj, self.cop, self.taken, self.ids,
                      tuple(''.join(sorted(r)) for r in self.reads), ''.join(sorted(self.threads)))
 
     # --- what everything goes through ---
@@ -160,6 +161,7 @@ class World:
         if self.open in ('IDLE', 'DONE'):
             return
         self.ids -= 1
+        self.taken = 0
         self.set_open('DONE')
 
     def finish_close(self):
@@ -196,6 +198,11 @@ class World:
         if 'refusal-keeps-reads' not in self.bug:
             self.end_reads()
         self.update()
+
+    def requeue_open(self):
+        self.set_open('QUEUED')
+        if 'restore-keeps-descriptor' not in self.bug:
+            self.lose_anon(1)
 
     def unblock(self):
         for r, i in self.slots('B'):
@@ -457,6 +464,11 @@ def answers(s, bug):
         if how == 'killed':
             if 'killed-copen-stays' not in bug:
                 w.set_open('SENT')
+            if w.taken and 'taken-over-in-vain' not in bug:
+                w.taken = 0
+                w.requeue_open()
+                w.update()
+                w.wake()
         elif how == 'failed':
             w.copen_failed()
         else:
@@ -507,11 +519,12 @@ def failover(s, bug):
     def restore(w, which):
         w.requeue(which)
         if not which:
-            w.set_open('QUEUED')
-            if 'restore-keeps-descriptor' not in bug:
-                w.lose_anon(1)
+            w.requeue_open()
         w.update()
         w.wake()
+
+    def take_over(w):
+        w.taken = 1
 
     if s.anon:
         # A daemon that is told so closes; any other may at any time.
@@ -528,6 +541,8 @@ def failover(s, bug):
         yield 'restore', of_others
     if s.open == 'SENT':
         yield 'restore', lambda w: restore(w, [])
+    if s.open == 'ATTACHING':
+        yield 'restore', take_over
 
 
 def shutdown(s):
@@ -571,6 +586,7 @@ BUGS = {
     'copen-at-any-time': 'copen is taken before its OPEN was delivered',
     'settle-does-not-recheck': 'copen does not see that its object has gone',
     'killed-copen-stays': 'a copen that is killed does not go back to SENT',
+    'taken-over-in-vain': 'a copen that is killed does not see that restore has been written',
     'answer-through-any-fd': 'READ_COMPLETE does not ask which descriptor it came through',
     'fault-loses-request': 'an OPEN that could not be copied is not queued again',
     'followers-forgotten': 'reads that follow a READ are not told of its end',
