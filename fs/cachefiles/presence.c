@@ -430,15 +430,15 @@ int cachefiles_presence_check(struct cachefiles_cache *cache)
  */
 int cachefiles_presence_ensure(struct cachefiles_cache *cache)
 {
-	const char *reason;
+	const char *what = "trying out the file system";
 	int ret;
 
 	if (READ_ONCE(cache->tried))
 		return 0;
-	ret = cachefiles_presence_try(cache, &reason);
+	ret = cachefiles_presence_try(cache, &what);
 	if (!ret)
 		WRITE_ONCE(cache->tried, true);
 	else if (ret != -ENOBUFS && ret != -ENOMEM)
-		cachefiles_cache_io_error(cache, "trying out the file system", ret);
+		cachefiles_cache_io_error(cache, what, ret);
 	return ret;
 }

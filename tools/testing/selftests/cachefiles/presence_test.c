@@ -1121,8 +1121,8 @@ TEST_F(unsuitable, full_at_first)
 	cf_log_lines(self->s.log, "", line, sizeof(line));
 
 	EXPECT_EQ(-EIO, give_file(e, "file"));
-	EXPECT_EQ(1, cf_log_lines(self->s.log, "trying out the file system: error -95", line,
-				  sizeof(line))) {
+	EXPECT_EQ(1, cf_log_lines(self->s.log, "can't tell exactly what a file holds: error -95",
+				  line, sizeof(line))) {
 		TH_LOG("%s", line);
 	}
 	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
