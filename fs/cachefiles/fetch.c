@@ -13,6 +13,7 @@
 #include <linux/cachefiles.h>
 #include <linux/file.h>
 #include <linux/pid.h>
+#include <linux/sched/mm.h>
 #include "delay.h"
 #include "ondemand.h"
 
@@ -30,7 +31,7 @@ enum {
 struct cachefiles_look {
 	unsigned int tries;
 	u32	fetches;
-	loff_t	end;
+	loff_t	size;
 };
 
 /**
@@ -162,7 +163,7 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 		return -EIO;
 	if (od->attached) {
 		look->fetches = od->fetches;
-		look->end = round_up(od->size, CACHEFILES_GRANULE);
+		look->size = od->size;
 		return 0;
 	}
 	if (od->queue->dead)
@@ -179,8 +180,10 @@ static int cachefiles_fetch_admit(struct cachefiles_io *io, struct cachefiles_lo
 }
 
 /*
- * Data were found in @io up to @end, after cachefiles_io_begin_read().  How much of that
- * counts, since it is not being written?
+ * How much of what is found in @io up to @end counts, since it is not being written?  To be
+ * asked after cachefiles_io_begin_read(), and both before and after the look: a write that
+ * is going on before may take away what it has brought without waiting for @io, and be over
+ * after, and one that begins later may bring what is not to be believed yet.
  *
  * Return: Where it ends; at or before @io's first byte if nothing counts.
  */
@@ -227,10 +230,11 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 				 struct list_head *todo)
 {
 	loff_t end, data, hole, settled;
+	unsigned int nofs;
 	struct file *file;
 	int ret;
 
-	cachefiles_io_clip(io, look->end);
+	cachefiles_io_clip(io, round_up(look->size, CACHEFILES_GRANULE));
 	if (!io->len) {
 		cachefiles_io_complete(io, 0);
 		return 0;
@@ -241,18 +245,21 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 
 	io->reading = cachefiles_io_begin_read();
 	end = io->pos + (loff_t)io->len;
+	settled = cachefiles_fetch_settled(io, end);
+	nofs = memalloc_nofs_save();
 	/* Ask first what is likely: a hole, or data if they were just fetched. */
 	data = io->fetched ? io->pos : cachefiles_presence_next_data(file, io->pos, end);
 	hole = data == io->pos ? cachefiles_presence_next_hole(file, io->pos, end) : io->pos;
+	memalloc_nofs_restore(nofs);
 	ret = min3(data, hole, (loff_t)0);
 	if (!ret && hole > io->pos) {
 		cachefiles_delay(CACHEFILES_DELAY_FOUND);
-		settled = cachefiles_fetch_settled(io, hole);
+		settled = min(settled, cachefiles_fetch_settled(io, hole));
 		ret = settled > io->pos ? cachefiles_io_cut(io, settled, todo) :
 		      CACHEFILES_LOOK_FETCH;
 		if (!ret) {
 			cachefiles_delay(CACHEFILES_DELAY_START);
-			cachefiles_io_start(io, file);
+			cachefiles_io_start(io, file, look->size);
 			return 0;
 		}
 	}
@@ -285,7 +292,10 @@ static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *to
 			ret = cachefiles_fetch_look(io, &look, todo);
 	} while (ret == CACHEFILES_LOOK_AGAIN);
 
-	if (ret < 0)
+	/* The backing file system may have seen the signal. */
+	if (ret < 0 && cachefiles_io_has_dying_helper(io))
+		cachefiles_io_defer(io);
+	else if (ret < 0)
 		cachefiles_io_complete(io, ret);
 }
 
@@ -350,7 +360,8 @@ void cachefiles_fetch_continue(struct cachefiles_io *io)
  *
  * Context: process; the caller may hold folio locks, so nothing here waits for
  * the daemon or allocates into a file system.
- * Return: -EIOCBQUEUED, or -ENOMEM after calling back with that.
+ * Return: -EIOCBQUEUED, always: there are callers that would end the read once more if they
+ * were told of an error that they have been called back with.
  */
 int cachefiles_ondemand_read(struct cachefiles_object *object, loff_t pos, struct iov_iter *iter,
 			     unsigned int inval_counter, netfs_io_terminated_t term_func,
@@ -359,8 +370,9 @@ int cachefiles_ondemand_read(struct cachefiles_object *object, loff_t pos, struc
 	struct cachefiles_io *io = cachefiles_io_alloc(object->od, object, pos, iter);
 
 	if (!io) {
+		iov_iter_advance(iter, iov_iter_count(iter));
 		cachefiles_netfs_terminated(term_func, term_priv, -ENOMEM);
-		return -ENOMEM;
+		return -EIOCBQUEUED;
 	}
 	io->task = get_pid(task_pid(current));
 	io->cancels = READ_ONCE(object->od->cancels);

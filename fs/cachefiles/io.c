@@ -114,12 +114,14 @@ static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
 
 	cachefiles_io_end_read(io->reading);
 	fput(iocb->ki_filp);
-	if (ret == io->len)
+	if (ret == io->len) {
+		iov_iter_zero(iov_iter_count(&io->tail), &io->tail);
 		ret = 0;
-	else if (ret >= 0)
+	} else if (ret >= 0) {
 		ret = -EIO;	/* All of it was present, so the rest was lost. */
-	else if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)
+	} else if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK) {
 		ret = -EINTR;
+	}
 	cachefiles_io_complete(io, ret);
 }
 
@@ -147,17 +149,32 @@ bool cachefiles_io_has_dying_helper(const struct cachefiles_io *io)
 	return fatal_signal_pending(current) && task_pid(current) != io->task;
 }
 
+/*
+ * What is stored behind the end of the object may be anything, and a mapping would show it:
+ * note what has to be zeros.
+ */
+static void cachefiles_io_note_tail(struct cachefiles_io *io, loff_t size)
+{
+	loff_t content = min(size - io->pos, (loff_t)io->len);
+
+	io->tail = io->iter;
+	iov_iter_advance(&io->tail, content);
+}
+
 /**
  * cachefiles_io_start - Read a piece that is present
  * @io: The piece, after cachefiles_io_begin_read(); consumed.
  * @file: The backing file, with a reference that is consumed.
+ * @size: Size of the object in bytes, more than where the piece begins.
  *
  * Context: process.
  */
-void cachefiles_io_start(struct cachefiles_io *io, struct file *file)
+void cachefiles_io_start(struct cachefiles_io *io, struct file *file, loff_t size)
 {
 	struct iov_iter whole = io->iter;
 	int ret;
+
+	cachefiles_io_note_tail(io, size);
 
 	/* What submits a read may look at iocb and file after it was completed. */
 	refcount_inc(&io->ref);

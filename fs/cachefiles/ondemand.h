@@ -267,6 +267,7 @@ struct cachefiles_ondemand {
  * @pos: First byte, a multiple of CACHEFILES_GRANULE.
  * @len: Bytes; 0 in a barrier, which waits for the object to be open.
  * @iter: Where the data go.
+ * @tail: What of it lies behind the end of the object.
  * @iocb: The read from the backing file.
  * @work: Goes on with it where no signal does any harm.
  * @pending: First piece: number of pieces not complete (A).
@@ -291,6 +292,7 @@ struct cachefiles_io {
 	loff_t				pos;
 	size_t				len;
 	struct iov_iter			iter;
+	struct iov_iter			tail;
 	union {
 		struct kiocb		iocb;
 		struct work_struct	work;
@@ -402,7 +404,7 @@ struct cachefiles_io *cachefiles_io_alloc(struct cachefiles_ondemand *od,
 					  const struct iov_iter *iter);
 void cachefiles_io_put(struct cachefiles_io *io);
 void cachefiles_io_complete(struct cachefiles_io *io, int error);
-void cachefiles_io_start(struct cachefiles_io *io, struct file *file);
+void cachefiles_io_start(struct cachefiles_io *io, struct file *file, loff_t size);
 int cachefiles_io_cut(struct cachefiles_io *io, loff_t at, struct list_head *todo);
 void cachefiles_io_clip(struct cachefiles_io *io, loff_t end);
 void cachefiles_io_defer(struct cachefiles_io *io);
