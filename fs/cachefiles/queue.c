@@ -220,8 +220,13 @@ static struct cachefiles_ondemand *cachefiles_queue_pick(struct cachefiles_queue
 		}
 		cachefiles_od_get(od);
 		ret = od->state == CACHEFILES_OD_CLOSED ? cachefiles_queue_arm_open(od) : 0;
-		if (!ret)
+		if (!ret) {
 			cachefiles_queue_pick_locked(od, msg);
+		} else if (ret != -EAGAIN) {
+			/* Another may do better, or have something else to do. */
+			cachefiles_queue_rotate_locked(od);
+			cachefiles_queue_wake(queue);
+		}
 		spin_unlock(&queue->lock);
 		if (!ret)
 			return od;
@@ -230,8 +235,11 @@ static struct cachefiles_ondemand *cachefiles_queue_pick(struct cachefiles_queue
 	return ERR_PTR(ret);
 }
 
-/* Give a picked request back as if it had not been touched. */
-static void cachefiles_queue_unpick_locked(struct cachefiles_req *req)
+/*
+ * Give a picked request back.  Unless it is @last, that is as if it had not been touched: an
+ * OPEN for which there is no descriptor lets others pass, a CLOSE may bring one.
+ */
+static void cachefiles_queue_unpick_locked(struct cachefiles_req *req, bool last)
 {
 	struct cachefiles_ondemand *od = req->od;
 
@@ -240,7 +248,7 @@ static void cachefiles_queue_unpick_locked(struct cachefiles_req *req)
 		list_move(&req->link, &od->queued);
 	cachefiles_queue_update(od);
 	/* Not if its turn has passed: then the object is being opened again. */
-	if (!list_empty(&od->ready_link))
+	if (!last && !list_empty(&od->ready_link))
 		list_move(&od->ready_link, &od->queue->ready);
 	cachefiles_queue_wake(od->queue);
 }
@@ -267,7 +275,7 @@ static bool cachefiles_queue_commit(struct cachefiles_ondemand *od,
 	if (req->state != CACHEFILES_REQ_COPYING)
 		return false;
 	if (error) {
-		cachefiles_queue_unpick_locked(req);
+		cachefiles_queue_unpick_locked(req, error != -EFAULT);
 		return false;
 	}
 	switch (req->opcode) {
@@ -279,7 +287,7 @@ static bool cachefiles_queue_commit(struct cachefiles_ondemand *od,
 		return cachefiles_req_finish_locked(req, 0, &none);
 	default:
 		if (!cachefiles_req_is_current(req)) {
-			cachefiles_queue_unpick_locked(req);
+			cachefiles_queue_unpick_locked(req, false);
 			return false;
 		}
 		break;
