@@ -46,6 +46,7 @@
 #include <linux/mutex.h>
 #include <linux/netfs.h>
 #include <linux/refcount.h>
+#include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -284,6 +285,14 @@ cachefiles_cache_state(const struct cachefiles_cache *cache)
 	return smp_load_acquire(&cache->state);
 }
 
+/* Has something been cut short because this task is being killed? */
+static inline bool cachefiles_was_killed(int error)
+{
+	return fatal_signal_pending(current) &&
+	       (error == -EINTR ||
+		(error <= -ERESTARTSYS && error >= -ERESTART_RESTARTBLOCK));
+}
+
 extern unsigned int cachefiles_debug_mask;
 
 /* Tells of something unusual, if the administrator wants to know. */
@@ -353,6 +362,7 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
  */
 int cachefiles_io_write_init(void);
 void cachefiles_io_write_exit(void);
+int cachefiles_io_insist(int (*run)(void *data), void *data);
 ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
 			    struct iov_iter *from);
 int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *file,

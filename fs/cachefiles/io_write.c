@@ -9,6 +9,7 @@
 #include <linux/file.h>
 #include <linux/ioprio.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
@@ -16,7 +17,10 @@
 #include "internal.h"
 #include "vfs.h"
 
-/* Where writes that have failed in a context that can't sleep are cleared up. */
+/*
+ * Where writes that have failed in a context that can't sleep are cleared up, and what a
+ * task must not do itself is done.
+ */
 static struct workqueue_struct *cachefiles_io_wq;
 
 /**
@@ -38,6 +42,63 @@ int cachefiles_io_write_init(void)
 void cachefiles_io_write_exit(void)
 {
 	destroy_workqueue(cachefiles_io_wq);
+}
+
+/* What a worker does for a task that waits for it. */
+struct cachefiles_errand {
+	struct work_struct	work;
+	int			(*run)(void *data);
+	void			*data;
+	int			ret;
+};
+
+static void cachefiles_errand_work(struct work_struct *work)
+{
+	struct cachefiles_errand *errand = container_of(work, struct cachefiles_errand, work);
+	unsigned int nofs = memalloc_nofs_save();
+
+	errand->ret = errand->run(errand->data);
+	memalloc_nofs_restore(nofs);
+}
+
+static int cachefiles_io_delegate(int (*run)(void *data), void *data)
+{
+	struct cachefiles_errand errand = { .run = run, .data = data };
+
+	INIT_WORK_ONSTACK(&errand.work, cachefiles_errand_work);
+	queue_work(cachefiles_io_wq, &errand.work);
+	flush_work(&errand.work);
+	destroy_work_on_stack(&errand.work);
+	return errand.ret;
+}
+
+/* Such a task would get a signal for what it did not mean to do, and the cache an error. */
+static bool cachefiles_io_is_limited(void)
+{
+	return rlimit(RLIMIT_FSIZE) != RLIM_INFINITY;
+}
+
+/**
+ * cachefiles_io_insist - Do something that must not be left half done
+ * @run: Does it, and returns 0 or an error; may be called a second time if the first was
+ *	cut short.
+ * @data: Its argument.
+ *
+ * A worker does it for a task that is being killed, or that may not make files as large as
+ * it likes: the cache is not to suffer from what concerns that task alone.
+ *
+ * Context: process, may sleep for the backing file system; allocates nothing into another
+ * one if the caller must not.
+ * Return: what @run has returned.
+ */
+int cachefiles_io_insist(int (*run)(void *data), void *data)
+{
+	int ret;
+
+	if (cachefiles_io_is_limited())
+		return cachefiles_io_delegate(run, data);
+	ret = run(data);
+	return cachefiles_was_killed(ret) ? cachefiles_io_delegate(run, data) : ret;
 }
 
 static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_iter *from)
@@ -242,6 +303,31 @@ static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct io
 	return ret;
 }
 
+/* A write and what it is to write. */
+struct cachefiles_submission {
+	struct cachefiles_write	*write;
+	struct iov_iter		*from;
+};
+
+static int cachefiles_write_submit_work(void *data)
+{
+	struct cachefiles_submission *submission = data;
+
+	return cachefiles_write_submit(submission->write, submission->from);
+}
+
+/*
+ * The same for whoever may not make files as large as it likes: what the netfs stores is
+ * not what this task writes, and even one that reads may come here.
+ */
+static ssize_t cachefiles_write_submit_limited(struct cachefiles_write *write,
+					       struct iov_iter *from)
+{
+	struct cachefiles_submission submission = { .write = write, .from = from };
+
+	return cachefiles_io_delegate(cachefiles_write_submit_work, &submission);
+}
+
 /**
  * cachefiles_io_write_async - Write whole granules for the netfs
  * @object: An object of the original mode; the caller holds an access on its cookie
@@ -287,7 +373,10 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
 	write->iocb.ki_ioprio = get_current_ioprio();
 	write->iocb.ki_complete = term_func ? cachefiles_write_done : NULL;
 
-	ret = cachefiles_write_submit(write, from);
+	if (cachefiles_io_is_limited())
+		ret = cachefiles_write_submit_limited(write, from);
+	else
+		ret = cachefiles_write_submit(write, from);
 	if (ret != -EIOCBQUEUED) {
 		write->error = cachefiles_write_error(write, ret);
 		ret = write->error;

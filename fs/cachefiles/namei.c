@@ -646,7 +646,7 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
 
 	if (ret && (d_unhashed(victim) || READ_ONCE(victim->d_parent) != parent))
 		return 0;
-	if (!ret || ret == -ENOMEM || (cull && ret == -EBUSY))
+	if (!ret || ret == -ENOMEM || cachefiles_was_killed(ret) || (cull && ret == -EBUSY))
 		return ret;
 	cachefiles_cache_io_error(cache, "moving something out of the cache", ret);
 	return -EIO;
@@ -661,8 +661,9 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
  * A mark on @victim stays, it is the caller's.
  *
  * Context: May sleep; no lock of the backing file system is held.
- * Return: 0, also if @victim has been moved or removed by somebody else; -ENOMEM;
- * -EIO after any other failure, which is the end of the cache.
+ * Return: 0, also if @victim has been moved or removed by somebody else; -ENOMEM; an error
+ * by which the task was told that it is being killed; -EIO after any other failure, which
+ * is the end of the cache.
  */
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim)

@@ -474,21 +474,42 @@ static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 	return true;
 }
 
+struct cachefiles_cut {
+	struct cachefiles_cache	*cache;
+	struct file		*file;
+	loff_t			size;
+};
+
+/* The file ends with a whole granule, of which nothing is there. */
+static int cachefiles_object_do_cut(void *data)
+{
+	struct cachefiles_cut *cut = data;
+	loff_t whole = round_down(cut->size, CACHEFILES_GRANULE);
+	int ret = 0;
+
+	with_cache_creds(cut->cache) {
+		ret = cachefiles_vfs_truncate(cut->file, whole);
+		if (!ret && whole != cut->size)
+			ret = cachefiles_vfs_truncate(cut->file, whole + CACHEFILES_GRANULE);
+	}
+	return ret;
+}
+
 /* Takes away what lies behind @size, and the granule that it ends in. */
 static void cachefiles_object_cut(struct cachefiles_object *object, struct file *file, loff_t size)
 {
-	loff_t whole = round_down(size, CACHEFILES_GRANULE);
-	int ret = 0;
+	struct cachefiles_cut cut = {
+		.cache	= cachefiles_object_cache(object),
+		.file	= file,
+		.size	= size,
+	};
+	int ret;
 
-	if (i_size_read(file_inode(file)) <= whole)
+	if (i_size_read(file_inode(file)) <= round_down(size, CACHEFILES_GRANULE))
 		return;
 	cachefiles_presence_begin_cut(object);
 	cachefiles_delay(CACHEFILES_DELAY_CUT_BEGUN);
-	with_cache_creds(cachefiles_object_cache(object)) {
-		ret = cachefiles_vfs_truncate(file, whole);
-		if (!ret && whole != size)
-			ret = cachefiles_vfs_truncate(file, whole + CACHEFILES_GRANULE);
-	}
+	ret = cachefiles_io_insist(cachefiles_object_do_cut, &cut);
 	if (ret)
 		cachefiles_presence_distrust(object, file, "truncate", ret);
 	cachefiles_delay(CACHEFILES_DELAY_CUT_DONE);

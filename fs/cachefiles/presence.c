@@ -215,6 +215,27 @@ void cachefiles_presence_distrust(struct cachefiles_object *object, struct file 
 	cachefiles_xattr_remove_object(object, file);
 }
 
+struct cachefiles_punch {
+	struct cachefiles_cache	*cache;
+	struct file		*file;
+	loff_t			pos;
+	loff_t			end;
+};
+
+static int cachefiles_presence_punch(void *data)
+{
+	struct cachefiles_punch *punch = data;
+	int ret = 0;
+
+	with_cache_creds(punch->cache) {
+		if (cachefiles_vfs_llseek(punch->file, punch->pos, SEEK_DATA) != -ENXIO)
+			ret = cachefiles_vfs_fallocate(punch->file, FALLOC_FL_PUNCH_HOLE |
+						       FALLOC_FL_KEEP_SIZE, punch->pos,
+						       punch->end - punch->pos);
+	}
+	return ret;
+}
+
 /**
  * cachefiles_presence_forget - Make a range of a backing file missing
  * @object: The object.
@@ -231,23 +252,22 @@ void cachefiles_presence_distrust(struct cachefiles_object *object, struct file 
 void cachefiles_presence_forget(struct cachefiles_object *object, struct file *file, loff_t pos,
 				loff_t end)
 {
-	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct cachefiles_punch punch = {
+		.cache	= cachefiles_object_cache(object),
+		.file	= file,
+		.pos	= round_down(pos, CACHEFILES_GRANULE),
+		.end	= round_up(end, CACHEFILES_GRANULE),
+	};
 	unsigned int nofs;
-	int ret = 0;
+	int ret;
 
 	if (READ_ONCE(object->distrusted))
 		return;
-	pos = round_down(pos, CACHEFILES_GRANULE);
-	end = round_up(end, CACHEFILES_GRANULE);
 
 	nofs = memalloc_nofs_save();
 	cachefiles_presence_begin_cut(object);
 	cachefiles_delay(CACHEFILES_DELAY_CUT_BEGUN);
-	with_cache_creds(cache) {
-		if (cachefiles_vfs_llseek(file, pos, SEEK_DATA) != -ENXIO)
-			ret = cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE |
-						       FALLOC_FL_KEEP_SIZE, pos, end - pos);
-	}
+	ret = cachefiles_io_insist(cachefiles_presence_punch, &punch);
 	if (ret)
 		cachefiles_presence_distrust(object, file, "punch hole", ret);
 	cachefiles_delay(CACHEFILES_DELAY_CUT_DONE);

@@ -14,11 +14,13 @@
 #include <linux/fs.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
+#include <linux/sched/signal.h>
 #include <linux/xattr.h>
 
 /* Bits of cachefiles_error_injection_state. */
 #define CACHEFILES_INJECT_ENOSPC	1U
 #define CACHEFILES_INJECT_EIO		2U
+#define CACHEFILES_INJECT_EINTR		4U
 
 /* How backing files are opened.  Direct I/O is asked for with each access. */
 #define CACHEFILES_OPEN_FLAGS	(O_RDWR | O_LARGEFILE | O_NOATIME)
@@ -38,7 +40,10 @@ static inline bool cachefiles_injecting(unsigned int error)
  */
 static inline int cachefiles_inject_read_error(void)
 {
-	return cachefiles_injecting(CACHEFILES_INJECT_EIO) ? -EIO : 0;
+	if (cachefiles_injecting(CACHEFILES_INJECT_EIO))
+		return -EIO;
+	return cachefiles_injecting(CACHEFILES_INJECT_EINTR) && fatal_signal_pending(current) ?
+	       -EINTR : 0;
 }
 
 /**
@@ -58,9 +63,10 @@ static inline int cachefiles_inject_remove_error(void)
  */
 static inline int cachefiles_inject_write_error(void)
 {
-	if (cachefiles_injecting(CACHEFILES_INJECT_EIO))
-		return -EIO;
-	return cachefiles_injecting(CACHEFILES_INJECT_ENOSPC) ? -ENOSPC : 0;
+	if (cachefiles_injecting(CACHEFILES_INJECT_ENOSPC) &&
+	    !cachefiles_injecting(CACHEFILES_INJECT_EIO))
+		return -ENOSPC;
+	return cachefiles_inject_read_error();
 }
 
 /* Consumes @dentry when it fails, as vfs_mkdir() does. */

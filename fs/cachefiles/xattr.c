@@ -31,9 +31,14 @@ struct cachefiles_volume_xattr {
 static_assert(sizeof(struct cachefiles_object_xattr) == 18);
 static_assert(sizeof(struct cachefiles_volume_xattr) == 4);
 
-/* A full disk costs this object only, any other failure costs the cache. */
+/*
+ * A full disk costs this object only, and so does a task that is being killed; any other
+ * failure costs the cache.
+ */
 static int cachefiles_xattr_write_error(struct cachefiles_cache *cache, const char *what, int error)
 {
+	if (cachefiles_was_killed(error))
+		return -EINTR;
 	switch (error) {
 	case 0:
 	case -ENOMEM:
@@ -112,8 +117,8 @@ static int cachefiles_xattr_of_object(struct cachefiles_object *object, bool dir
  *
  * Context: May sleep; no lock of the backing file system is held.
  * Return: 0; -ESTALE if the cookie has been invalidated since object->inval_counter;
- * -ENOMEM, -ENOSPC or -EDQUOT; -EIO after any other failure, which is the end of the
- * cache.
+ * -ENOMEM, -ENOSPC or -EDQUOT; -EINTR if the task is being killed; -EIO after any other
+ * failure, which is the end of the cache.
  */
 int cachefiles_xattr_set_object(struct cachefiles_object *object, struct file *file, bool dirty)
 {
@@ -191,15 +196,30 @@ int cachefiles_xattr_probe(struct cachefiles_cache *cache, struct file *file)
 	return ret;
 }
 
-static int cachefiles_xattr_remove(struct cachefiles_cache *cache, struct dentry *dentry)
+struct cachefiles_xattr_removal {
+	struct cachefiles_cache	*cache;
+	struct dentry		*dentry;
+};
+
+static int cachefiles_xattr_do_remove(void *data)
 {
-	int ret = mnt_want_write(cache->mnt);
+	struct cachefiles_xattr_removal *removal = data;
+	struct vfsmount *mnt = removal->cache->mnt;
+	int ret = mnt_want_write(mnt);
 
 	if (!ret) {
-		with_cache_creds(cache)
-			ret = cachefiles_vfs_removexattr(dentry, cachefiles_xattr_name);
-		mnt_drop_write(cache->mnt);
+		with_cache_creds(removal->cache)
+			ret = cachefiles_vfs_removexattr(removal->dentry, cachefiles_xattr_name);
+		mnt_drop_write(mnt);
 	}
+	return ret;
+}
+
+static int cachefiles_xattr_remove(struct cachefiles_cache *cache, struct dentry *dentry)
+{
+	struct cachefiles_xattr_removal removal = { .cache = cache, .dentry = dentry };
+	int ret = cachefiles_io_insist(cachefiles_xattr_do_remove, &removal);
+
 	if (ret == -ENOENT || ret == -ENODATA)
 		return 0;
 	return cachefiles_xattr_write_error(cache, "removing an extended attribute", ret);
