@@ -275,7 +275,17 @@ static int cachefiles_namei_check_file(struct file *file)
 	return 0;
 }
 
-/* Opens a file that is marked, and sees to it that only the atime tells of use. */
+/*
+ * Only the atime tells of use.  And nothing is read ahead: what is read where nothing was
+ * written becomes pages of zeros, which file systems with extents that are allocated and not
+ * written would take for data.
+ */
+static void cachefiles_namei_set_mode(struct file *file)
+{
+	file->f_mode |= FMODE_NOCMTIME | FMODE_RANDOM;
+}
+
+/* Opens a file that is marked. */
 static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
 						 struct dentry *dentry)
 {
@@ -296,7 +306,7 @@ static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
 		fput(file);
 		return ERR_PTR(ret);
 	}
-	file->f_mode |= FMODE_NOCMTIME;
+	cachefiles_namei_set_mode(file);
 	touch_atime(&file->f_path);
 	return file;
 }
@@ -396,7 +406,7 @@ struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct den
 		fput(file);
 		return ERR_PTR(ret);
 	}
-	file->f_mode |= FMODE_NOCMTIME;
+	cachefiles_namei_set_mode(file);
 	return file;
 }
 
