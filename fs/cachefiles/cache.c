@@ -418,6 +418,7 @@ static void cachefiles_cache_teardown(struct work_struct *work)
  */
 void cachefiles_cache_close(struct cachefiles_cache *cache)
 {
+	cache->closed_at = jiffies;
 	cachefiles_cache_set_state(cache, CACHEFILES_CACHE_DEAD);
 	cachefiles_ondemand_shutdown(cache);
 

@@ -137,6 +137,8 @@ struct cachefiles_released {
  * @tried: The backing file system can tell what its files hold: it was tried out.
  *	Written by cachefiles_presence_check(), and if there was no space then, set
  *	by cachefiles_presence_ensure().
+ * @volume_missed: A volume could not be attached; never cleared.
+ * @closed_at: When the device was closed, in jiffies (I once DEAD).
  * @queue: On-demand mode and its request queue; NULL in original mode.  Set by
  *	a bind that succeeds, constant from then on.
  * @daemon_wait: Where poll() on the device waits.
@@ -176,6 +178,8 @@ struct cachefiles_cache {
 	char				*tag;
 	bool				bind_failed;
 	bool				tried;
+	bool				volume_missed;
+	unsigned long			closed_at;
 
 	struct cachefiles_queue		*queue;
 	wait_queue_head_t		daemon_wait;

@@ -140,6 +140,15 @@ static int cachefiles_object_set_backing_size(struct cachefiles_object *object,
 	return ret;
 }
 
+/*
+ * The use that is going on is no longer one of the cookie's object.  FS-Cache does not note
+ * its end then: cookie->unused_at tells when an object was used last.
+ */
+static void cachefiles_object_end_use(struct fscache_cookie *cookie)
+{
+	clear_bit(FSCACHE_COOKIE_IS_CACHING, &cookie->flags);
+}
+
 /* From now on the netfs may write to its server and not to this object. */
 static void cachefiles_object_missed(struct cachefiles_volume *volume)
 {
@@ -150,7 +159,8 @@ static void cachefiles_object_missed(struct cachefiles_volume *volume)
 /*
  * May the netfs have written while the object was not attached?  It tells that it
  * writes, but not since when.  It is all right if this is the first use of a cookie
- * that was always meant for the cache, or if nothing went wrong since the last use.
+ * that was always meant for the cache, or if nothing went wrong since the last use.  That may
+ * not be known of one that began when its volume could not be attached.
  */
 static bool cachefiles_object_was_bypassed(struct cachefiles_object *object)
 {
@@ -162,6 +172,8 @@ static bool cachefiles_object_was_bypassed(struct cachefiles_object *object)
 	if (!test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags))
 		return false;
 	if (atomic_read(&cookie->n_active) > 1)
+		return true;
+	if (!volume->fresh && READ_ONCE(volume->cache->volume_missed))
 		return true;
 	if (!unused_at)
 		return missed || !volume->fresh;
@@ -362,6 +374,38 @@ static struct cachefiles_object *cachefiles_object_new(struct fscache_cookie *co
 	return ERR_PTR(ret);
 }
 
+/*
+ * The netfs is going to write: nobody is to believe the file until it is done, not
+ * even after a power cut, which what is written may well survive.
+ */
+static void cachefiles_object_mark_dirty(struct cachefiles_object *object, struct file *file)
+{
+	int ret = 0;
+
+	if (cachefiles_xattr_set_object(object, file, true))
+		cachefiles_xattr_remove_object(object, file);
+	else
+		object->dirty = true;
+	with_cache_creds(cachefiles_object_cache(object))
+		ret = vfs_fsync(file, 0);
+	if (ret)
+		cachefiles_cache_io_error(cachefiles_object_cache(object), "fsync", ret);
+}
+
+static void cachefiles_object_prepare_to_write(struct fscache_cookie *cookie)
+{
+	struct cachefiles_object *object = cookie->cache_priv;
+	struct file *file;
+
+	if (object->od || object->dirty)
+		return;
+	file = cachefiles_object_get_file(object);
+	if (file) {
+		cachefiles_object_mark_dirty(object, file);
+		fput(file);
+	}
+}
+
 /* From when the object is published, fscache has it withdrawn if this fails. */
 static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
 {
@@ -371,8 +415,10 @@ static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
 
 	cachefiles_delay(CACHEFILES_DELAY_LOOKUP);
 	object = cachefiles_object_new(cookie);
-	if (object == ERR_PTR(-ENOMEM))
+	if (object == ERR_PTR(-ENOMEM)) {
+		cachefiles_object_end_use(cookie);
 		goto missed;
+	}
 	if (IS_ERR(object))
 		goto failed;
 
@@ -385,8 +431,12 @@ static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
 		cachefiles_ondemand_want(object);
 	else
 		ret = cachefiles_object_open(object);
-	if (!ret)
+	if (!ret) {
+		/* FS-Cache does not ask for one who came to write during the look-up. */
+		if (test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags))
+			cachefiles_object_prepare_to_write(cookie);
 		return true;
+	}
 failed:
 	fscache_caching_failed(cookie);
 missed:
@@ -394,12 +444,24 @@ missed:
 	return false;
 }
 
+/* Does the netfs go on writing without the cache, or has it done so when that was ended? */
+static bool cachefiles_object_may_miss_writes(struct cachefiles_object *object)
+{
+	struct cachefiles_cache *cache = cachefiles_object_cache(object);
+	struct fscache_cookie *cookie = object->cookie;
+
+	if (atomic_read(&cookie->n_active) > 0)
+		return true;
+	return cachefiles_cache_state(cache) == CACHEFILES_CACHE_DEAD &&
+	       !time_before(READ_ONCE(cookie->unused_at), cache->closed_at);
+}
+
 /*
  * Stores what the file is now.  If that fails, what is stored tells that it is stale,
- * and so it does if the netfs goes on writing without the cache.
+ * and so it does if there are writes that it has not got.
  *
- * Return: false if it can't be kept: the cookie has been invalidated, and the object
- * was not asked, as it is on its way out.
+ * Return: false if it can't be kept: nothing tells that it is stale, or the cookie has been
+ * invalidated, and the object was not asked, as it is on its way out.
  */
 static bool cachefiles_object_commit(struct cachefiles_object *object, struct file *file)
 {
@@ -409,8 +471,8 @@ static bool cachefiles_object_commit(struct cachefiles_object *object, struct fi
 	if (READ_ONCE(cachefiles_object_cache(object)->failed))
 		return true;
 	if (test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags) &&
-	    atomic_read(&cookie->n_active) > 0)
-		return true;
+	    cachefiles_object_may_miss_writes(object))
+		return object->dirty;
 	changed = test_and_clear_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags);
 	changed |= test_and_clear_bit(FSCACHE_COOKIE_NEEDS_UPDATE, &cookie->flags);
 	return !changed || cachefiles_xattr_set_object(object, file, false) != -ESTALE;
@@ -448,6 +510,7 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 			cachefiles_object_remove(object, file);
 		cachefiles_namei_release(cache, file, keep);
 	}
+	cachefiles_object_end_use(cookie);
 	cookie->cache_priv = NULL;
 	cachefiles_object_put(object);
 }
@@ -534,38 +597,6 @@ static void cachefiles_object_resize(struct netfs_cache_resources *cres, loff_t 
 	else if (new_size > old_size && !IS_ALIGNED(old_size, CACHEFILES_GRANULE))
 		cachefiles_presence_forget(object, file, old_size, old_size + 1);
 	cookie->object_size = new_size;
-}
-
-/*
- * The netfs is going to write: nobody is to believe the file until it is done, not
- * even after a power cut, which what is written may well survive.
- */
-static void cachefiles_object_mark_dirty(struct cachefiles_object *object, struct file *file)
-{
-	int ret = 0;
-
-	if (cachefiles_xattr_set_object(object, file, true))
-		cachefiles_xattr_remove_object(object, file);
-	else
-		object->dirty = true;
-	with_cache_creds(cachefiles_object_cache(object))
-		ret = vfs_fsync(file, 0);
-	if (ret)
-		cachefiles_cache_io_error(cachefiles_object_cache(object), "fsync", ret);
-}
-
-static void cachefiles_object_prepare_to_write(struct fscache_cookie *cookie)
-{
-	struct cachefiles_object *object = cookie->cache_priv;
-	struct file *file;
-
-	if (object->od || object->dirty)
-		return;
-	file = cachefiles_object_get_file(object);
-	if (file) {
-		cachefiles_object_mark_dirty(object, file);
-		fput(file);
-	}
 }
 
 /**

@@ -92,16 +92,16 @@ void cachefiles_volume_acquire(struct fscache_volume *vcookie)
 
 	name = kasprintf(GFP_KERNEL, "I%s", vcookie->key + 1);
 	if (!name)
-		return;
+		goto missed;
 	volume = cachefiles_volume_alloc(cache, vcookie);
 	if (!volume)
-		goto free_name;
+		goto missed;
 
 	ret = cachefiles_volume_open(volume, name);
 	if (ret) {
 		pr_warn_ratelimited("Volume %s is not cached: error %d\n", name, ret);
 		cachefiles_volume_dealloc(volume);
-		goto free_name;
+		goto missed;
 	}
 
 	cachefiles_delay(CACHEFILES_DELAY_VOLUME_ACQUIRE);
@@ -112,8 +112,11 @@ void cachefiles_volume_acquire(struct fscache_volume *vcookie)
 	trace_fscache_access_volume(vcookie->debug_id, 0, refcount_read(&vcookie->ref), n_accesses,
 				    fscache_access_cache_pin);
 	vcookie->cache_priv = volume;
+	kfree(name);
+	return;
 
-free_name:
+missed:
+	WRITE_ONCE(cache->volume_missed, true);
 	kfree(name);
 }
 
