@@ -194,6 +194,42 @@ TEST_F(ondemand, d25_descriptor_table_full)
 	EXPECT_EQ(10, res.n);
 }
 
+/* A CLOSE needs none either, and says which one may go: it does not wait behind an OPEN. */
+TEST_F(ondemand, close_with_table_full)
+{
+	long long end = cf_now() + cf_ms(LONG);
+	struct cf_env *e = &self->e;
+	struct rlimit old, full;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, probe, ret;
+
+	fd = open_object(e, &r, "old", 10, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, start_stat(e, &r, "new"));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
+	probe = dup(0);
+	ASSERT_LE(0, probe);
+	close(probe);
+	full = old;
+	full.rlim_cur = probe;
+	do {
+		ASSERT_EQ(0, cf_drop_caches("3"));
+		ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &full));
+		ret = cf_read(e->dev, &m);
+		if (ret == -EMFILE)
+			ret = cf_read(e->dev, &m);
+		ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &old));
+	} while (ret == -EMFILE && cf_now() < end);
+	ASSERT_LT(0, ret);
+	EXPECT_EQ(CACHEFILES_OP_CLOSE, m.hdr.opcode);
+	close(fd);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 10));
+	EXPECT_EQ(10, reader_outcome(&r));
+}
+
 /* READs need no descriptor: they come through with the table full. */
 TEST_F(ondemand, d25_reads_with_table_full)
 {

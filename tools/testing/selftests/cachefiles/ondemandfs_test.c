@@ -376,6 +376,57 @@ TEST_F(ondemand, ways_to_read)
 	close(fd);
 }
 
+static int found_file(const char *path, void *arg)
+{
+	snprintf(arg, 512, "%s", path);
+	return 0;
+}
+
+/* Another cache may have left anything behind the end of a file: a mapping has zeros there. */
+TEST_F(ondemand, zeros_behind_the_end)
+{
+	enum { SIZE = 100 };
+	char path[512], store[160], other[4096 - SIZE];
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg m;
+	char *map;
+	int fd;
+
+	fd = open_object(e, &r, "file", SIZE, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(4096, cf_fill(fd, 1, 0, 4096, SIZE));
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+	close(fd);
+	close(e->dev);
+	snprintf(store, sizeof(store), "%s/cache", e->dir);
+	ASSERT_EQ(1, cf_tree_count(store, found_file, path));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	memset(other, 0xee, sizeof(other));
+	ASSERT_EQ((ssize_t)sizeof(other), pwrite(fd, other, sizeof(other), SIZE));
+	close(fd);
+
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r, "file", SIZE, &m);
+	ASSERT_LE(0, fd);
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	close(fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	map = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(-1, cf_differs(1, 0, map, SIZE));
+	for (int i = SIZE; i < 4096; i++) {
+		ASSERT_EQ(0, map[i]);
+	}
+	munmap(map, SIZE);
+	close(fd);
+}
+
 /*
  * The file system that the cache is on takes what is mapped here: its lock is held then,
  * and the fault has the cache read.  Lockdep would have a word if both were of one class.

@@ -5,9 +5,14 @@
  */
 #include "harness.h"
 
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
+
+#include "lib/delay.h"
 
 static const unsigned char aux[] = { 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88 };
 
@@ -351,6 +356,10 @@ TEST_F_TIMEOUT(original, unused_for_a_while, 60)
 
 	if (cf_error_injection(0))
 		SKIP(return, CF_NO_INJECTION);
+	/* If the volume itself can't be attached, much more is doubtful. */
+	c[0] = cf_nf_file(nf, self->vol, "first", NULL, 0, MB, false);
+	ASSERT_LT(0, c[0]);
+	ASSERT_EQ(0, cf_nf_detach(nf, c[0], false));
 	miss(_metadata, nf, self->vol, "before");
 	for (int i = 0; i < 2; i++) {
 		c[i] = cf_nf_file(nf, self->vol, names[i], NULL, 0, MB, false);
@@ -702,6 +711,103 @@ static void *close_device(void *arg)
 {
 	close(*(int *)arg);
 	return NULL;
+}
+
+/* It counts when something was written, not when that was over. */
+TEST_F(original, written_before_bind)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c, other;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	close(e->dev);
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, LONG, NULL));
+	ASSERT_EQ(0, cf_nf_use(nf, c, true));
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	other = cf_nf_file(nf, self->vol, "other", NULL, 0, 4096, false);
+	ASSERT_LT(0, other);
+	/* FS-Cache's clock goes on by hundredths of a second. */
+	poll(NULL, 0, 30);
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_detach(nf, other, false));
+}
+
+/* What is written when nothing is taken any more, but the file has not been let go. */
+TEST_F(original, written_during_the_end)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c, trap;
+	pthread_t thread;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, true);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	trap = cf_delay_arm("withdraw", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, close_device, &e->dev));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 2, 0, 4096, 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, LONG, NULL));
+
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* Cut and store as one who may not make files larger than a byte: 0 or an errno. */
+static int limited(int nf, int c)
+{
+	const struct rlimit lim = { 1, 1 };
+	int status, ret;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return errno;
+	if (!pid) {
+		signal(SIGXFSZ, SIG_DFL);
+		if (setrlimit(RLIMIT_FSIZE, &lim))
+			_exit(errno);
+		ret = cf_nf_resize(nf, c, 9000);
+		if (!ret)
+			ret = cf_nf_store(nf, c, 2, 4096, 8192, 9000);
+		_exit(-ret);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+}
+
+/* How large a user's files may become does not concern the cache, nor the cache him. */
+TEST_F(original, limited_user)
+{
+	int nf = self->nf, c;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	EXPECT_EQ(0, limited(nf, c));
+	EXPECT_EQ(0, cf_cmd(self->e.dev, "debug 0"));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 4096, 9000));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 4096, 8192, 9000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
 /* It waits for an operation that has begun, and that one can still be finished. */

@@ -627,6 +627,29 @@ static void evict(struct __test_metadata *_metadata, struct cf_env *e, unsigned 
 	close(fd);
 }
 
+/*
+ * What is read from memory, beside something that is missing, brings nothing of that into
+ * memory: zeros there would count as data where space was allocated and not written.
+ */
+TEST_F_TIMEOUT(suitable, read_beside_what_is_missing, 120)
+{
+	struct cf_env *e = &self->s.e;
+	struct model m;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	start(_metadata, &m, e);
+	fill(_metadata, &m, 0, 8, STORED);
+	fill(_metadata, &m, 9, 7, STORED);
+	fill(_metadata, &m, 31, 1, STORED);
+	again(_metadata, &m, &self->s.m);
+	read_back(_metadata, &m, 200, 1, CF_BLOCK, false);
+	fill(_metadata, &m, 8, 1, STORED);
+	read_back(_metadata, &m, 0, 64, 64 * CF_BLOCK, false);
+	munmap(m.shared, GRANULES * CF_BLOCK);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
 TEST_F_TIMEOUT(suitable, granules, 600)
 {
 	struct cf_env *e = &self->s.e;

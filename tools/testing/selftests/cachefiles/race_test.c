@@ -644,6 +644,100 @@ TEST_F(race, found_before_failed_fill)
 	read_before_failed_fill(_metadata, &self->e, "found", false);
 }
 
+/*
+ * One who comes when a write that fails has begun to wait for others is not waited for: he
+ * sees the data, and when he goes on they are gone, and so is the write.
+ */
+TEST_F(race, looked_during_a_failed_fill)
+{
+	struct call c = { .seed = 1 };
+	struct cf_env *e = &self->e;
+	int first, failed, cut, found, other, ret;
+	struct cf_reader r, before;
+	struct cf_msg m;
+	bool over;
+
+	other = open_object(e, &r, "other", MB, &m);
+	ASSERT_LE(0, other);
+	ASSERT_EQ(4096, cf_fill(other, 2, 0, 4096, MB));
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	ASSERT_EQ(4096, cf_fill(c.fd, 1, 0, 4096, MB));
+	first = cf_delay_arm("start", 0);
+	failed = cf_delay_arm("write_failed", 0);
+	cut = cf_delay_arm("cut_begun", 0);
+	ASSERT_LE(0, first);
+	ASSERT_LE(0, failed);
+	ASSERT_LE(0, cut);
+	ASSERT_EQ(0, start_read(e, &before, "other", 2, 0, 4096));
+	ASSERT_LT(0, cf_delay_caught(first, LONG));
+
+	ret = cf_error_injection(1);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
+	ASSERT_LT(0, cf_delay_caught(failed, LONG));
+	cf_error_injection(0);
+	EXPECT_EQ(0, cf_delay_go(failed));
+	EXPECT_EQ(-ETIMEDOUT, cf_delay_caught(cut, BRIEF));
+	found = cf_delay_arm("found", 0);
+	ASSERT_LE(0, found);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_LT(0, cf_delay_caught(found, LONG));
+	EXPECT_EQ(0, cf_delay_go(first));
+	EXPECT_EQ(4096, reader_outcome(&before));
+
+	/* If it has begun to wait later than that, it waits for him as well. */
+	over = cf_delay_caught(cut, PROMPT) > 0;
+	if (over) {
+		EXPECT_EQ(0, cf_delay_go(cut));
+		ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	}
+	EXPECT_EQ(0, cf_delay_go(found));
+	if (!over) {
+		ASSERT_LT(0, cf_delay_caught(cut, LONG));
+		EXPECT_EQ(0, cf_delay_go(cut));
+		ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	}
+	EXPECT_GT(0, ret);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, c.fd, 1, MB));
+	EXPECT_EQ(4096, reader_outcome(&r));
+}
+
+/*
+ * A file system that waits where it can be killed tells a daemon so that is killed: what it
+ * was writing is not there then, and that is all.
+ */
+TEST_F(race, killed_in_a_fill)
+{
+	struct call c = { .seed = 1 };
+	struct cf_env *e = &self->e;
+	struct cf_reader r, d;
+	struct cf_msg m;
+	int trap, ret;
+
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	ASSERT_EQ(4096, cf_fill(c.fd, 2, 0, 4096, MB));
+	trap = cf_delay_arm("entered", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_child_with(&d, c.fd, do_fill, &c));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ret = cf_error_injection(4);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	EXPECT_LE(0, cf_reader_kill(&d, LONG));
+	cf_error_injection(0);
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, c.fd, 1, MB));
+	EXPECT_EQ(4096, reader_outcome(&r));
+}
+
 /* And who comes when it has failed and the data are still there does not believe them. */
 TEST_F(race, read_before_failed_fill_is_punched)
 {

@@ -7,6 +7,7 @@
 
 #include <sys/mman.h>
 
+#include "lib/delay.h"
 #include "lib/netfs.h"
 
 TEST_F(ondemand, one_page)
@@ -323,6 +324,11 @@ TEST_F(ondemand, d54_odd_sizes)
 	}
 }
 
+struct answer {
+	int	fd;
+	__u32	id;
+};
+
 /* One read by a file system that takes its files for endless. */
 struct endless {
 	int			nf, c;
@@ -459,6 +465,56 @@ TEST_F(cache, invalidated_meanwhile)
 	EXPECT_EQ(1, r.a.completions);
 	EXPECT_EQ(-ESTALE, r.a.result);
 	ASSERT_EQ(0, close_endless(&r, fd));
+}
+
+static int do_cread(void *arg)
+{
+	const struct answer *a = arg;
+
+	return -cf_cread(a->fd, a->id);
+}
+
+/*
+ * It is the daemon who goes on with a read when he has answered. If he is killed there, and
+ * the file system below says so, that is no error of the reader's.
+ */
+TEST_F(cache, answered_by_the_dying)
+{
+	static struct endless r;
+	struct cf_env *e = &self->e;
+	struct cf_reader d;
+	struct answer a;
+	pthread_t thread;
+	struct cf_msg m;
+	int trap, ret;
+
+	ret = cf_error_injection(0);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	a.fd = open_endless(e, &r, sizeof(r.buf));
+	if (r.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_LE(0, a.fd);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, read_endless, &r));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	a.id = m.hdr.msg_id;
+	ASSERT_LT(0, cf_fill(a.fd, 1, 0, sizeof(r.buf), sizeof(r.buf)));
+	trap = cf_delay_arm("admit", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_child_with(&d, a.fd, do_cread, &a));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, cf_error_injection(4));
+	EXPECT_LE(0, cf_reader_kill(&d, LONG));
+	cf_error_injection(0);
+	pthread_join(thread, NULL);
+	close(trap);
+	EXPECT_EQ(0, r.ret);
+	EXPECT_EQ(1, r.a.completions);
+	EXPECT_EQ((__s64)sizeof(r.buf), r.a.result);
+	EXPECT_EQ(-1, cf_differs(1, 0, r.buf, sizeof(r.buf)));
+	ASSERT_EQ(0, close_endless(&r, a.fd));
 }
 
 /*
