@@ -196,6 +196,7 @@ static int ondemandfs_open_cookie(struct inode *inode)
 	struct ondemandfs_sb *sbi = ONDEMANDFS_SB(inode->i_sb);
 	struct ondemandfs_inode *oi = ONDEMANDFS_I(inode);
 	int error;
+	u32 ino;
 
 	/* Nobody else can hold this key: the volume is ours and the name new. */
 	oi->cookie = fscache_acquire_cookie(sbi->volume, FSCACHE_ADV_WANT_CACHE_SIZE,
@@ -205,10 +206,12 @@ static int ondemandfs_open_cookie(struct inode *inode)
 	fscache_use_cookie(oi->cookie, false);
 
 	/* From here on ondemandfs_abort() can end the wait below. */
-	error = xa_alloc_cyclic(&sbi->inodes, &oi->ino, oi, ONDEMANDFS_INO_LIMIT,
+	error = xa_alloc_cyclic(&sbi->inodes, &ino, oi, ONDEMANDFS_INO_LIMIT,
 				&sbi->next_ino, GFP_KERNEL);
 	if (error < 0)
 		return error;
+	/* Only now: without memory there may be a number, too, which others can get. */
+	oi->ino = ino;
 
 	return ondemandfs_wait_open(oi->cookie, true);
 }
