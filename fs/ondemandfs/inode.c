@@ -51,6 +51,21 @@ void ondemandfs_free_inode(struct inode *inode)
 	kmem_cache_free(ondemandfs_inode_cachep, oi);
 }
 
+/* Leave the xarray and the cache, as far as this inode has got. */
+static void ondemandfs_leave(struct inode *inode)
+{
+	struct ondemandfs_inode *oi = ONDEMANDFS_I(inode);
+
+	if (oi->ino)
+		xa_erase(&ONDEMANDFS_SB(inode->i_sb)->inodes, oi->ino);
+	oi->ino = 0;
+	if (oi->cookie) {
+		fscache_unuse_cookie(oi->cookie, NULL, NULL);
+		fscache_relinquish_cookie(oi->cookie, false);
+	}
+	oi->cookie = NULL;
+}
+
 /**
  * ondemandfs_evict_inode - end of an inode, opened or not
  * @inode: the inode; nobody else has a reference
@@ -62,18 +77,10 @@ void ondemandfs_free_inode(struct inode *inode)
  */
 void ondemandfs_evict_inode(struct inode *inode)
 {
-	struct ondemandfs_inode *oi = ONDEMANDFS_I(inode);
-
 	ondemandfs_drain(inode);
 	truncate_inode_pages_final(&inode->i_data);
 	clear_inode(inode);
-
-	if (oi->ino)
-		xa_erase(&ONDEMANDFS_SB(inode->i_sb)->inodes, oi->ino);
-	if (oi->cookie) {
-		fscache_unuse_cookie(oi->cookie, NULL, NULL);
-		fscache_relinquish_cookie(oi->cookie, false);
-	}
+	ondemandfs_leave(inode);
 }
 
 /*
@@ -189,7 +196,7 @@ static int ondemandfs_set_inode(struct inode *inode, void *data)
 
 /*
  * Open the file of a new inode in the cache, and wait for the daemon to do it.
- * What this has acquired goes with the inode, also after an error.
+ * What this has acquired is left to ondemandfs_leave(), also after an error.
  */
 static int ondemandfs_open_cookie(struct inode *inode)
 {
@@ -198,7 +205,10 @@ static int ondemandfs_open_cookie(struct inode *inode)
 	int error;
 	u32 ino;
 
-	/* Nobody else can hold this key: the volume is ours and the name new. */
+	/*
+	 * Nobody else holds this key: the volume is ours, the name new, and a
+	 * lookup of it that has failed has relinquished its cookie.
+	 */
 	oi->cookie = fscache_acquire_cookie(sbi->volume, FSCACHE_ADV_WANT_CACHE_SIZE,
 					    oi->name, oi->name_len, NULL, 0, 0);
 	if (!oi->cookie)
@@ -214,6 +224,20 @@ static int ondemandfs_open_cookie(struct inode *inode)
 	oi->ino = ino;
 
 	return ondemandfs_wait_open(oi->cookie, true);
+}
+
+/*
+ * A new inode comes to nothing. When its lookup is over, the next one of the name
+ * acquires a cookie with the same key, so this one's has to be relinquished by then.
+ * Eviction may be later: ondemandfs_abort() has a reference for a moment, and so has
+ * whoever drops the caches.
+ */
+static void ondemandfs_fail_new(struct inode *inode)
+{
+	/* Nobody is using the cookie now, and nobody finds it any more. */
+	scoped_guard(mutex, &ONDEMANDFS_SB(inode->i_sb)->aborting)
+		ondemandfs_leave(inode);
+	iget_failed(inode);
 }
 
 /**
@@ -251,7 +275,7 @@ struct inode *ondemandfs_get_file(struct super_block *sb, const struct qstr *nam
 
 	error = ondemandfs_open_cookie(inode);
 	if (error) {
-		iget_failed(inode);
+		ondemandfs_fail_new(inode);
 		return ERR_PTR(error);
 	}
 
@@ -282,6 +306,21 @@ static struct inode *ondemandfs_next_inode(struct ondemandfs_sb *sbi, unsigned l
 	return NULL;
 }
 
+/* False if no inode has a number of at least *@ino; else *@ino is the one it was. */
+static bool ondemandfs_abort_next(struct ondemandfs_sb *sbi, unsigned long *ino)
+{
+	struct inode *inode;
+
+	/* For one inode at a time: a lookup that has failed waits for this. */
+	guard(mutex)(&sbi->aborting);
+	inode = ondemandfs_next_inode(sbi, ino);
+	if (!inode)
+		return false;
+	ondemandfs_end_reads(ONDEMANDFS_I(inode)->cookie);
+	iput(inode);
+	return true;
+}
+
 /**
  * ondemandfs_abort - end by force what is outstanding
  * @sbi: the mount
@@ -296,13 +335,10 @@ static struct inode *ondemandfs_next_inode(struct ondemandfs_sb *sbi, unsigned l
 void ondemandfs_abort(struct ondemandfs_sb *sbi)
 {
 	unsigned long ino = 0;
-	struct inode *inode;
 
 	atomic_inc(&sbi->aborts);
-	for (; (inode = ondemandfs_next_inode(sbi, &ino)); ino++) {
-		ondemandfs_end_reads(ONDEMANDFS_I(inode)->cookie);
-		iput(inode);
-	}
+	while (ondemandfs_abort_next(sbi, &ino))
+		ino++;
 }
 
 static void ondemandfs_init_once(void *p)

@@ -8,17 +8,22 @@
  *   root directory's i_rwsem	taken by the VFS, shared; held over a lookup,
  *				which waits killably for the daemon
  *   filemap locks, folio locks	held over reads, which wait for the daemon too
+ *   ondemandfs_sb.aborting	held while ondemandfs_abort() uses an inode, and
+ *				while a lookup that has failed takes its own
+ *				away; never over a wait for the daemon
  *   ondemandfs_sb.inodes	the xarray's own lock, a leaf. Readers walk it
  *				under RCU alone: an inode leaves it before it
  *				is freed, and is freed after a grace period
  *
- * Eviction takes none of these but the last, so it can run from reclaim below
- * any of them. It never waits for the daemon: it ends the inode's reads first.
+ * Eviction takes none of these but the last, so it can run from reclaim and
+ * iput() below any of them. It never waits for the daemon: it ends the inode's
+ * reads first.
  *
  * Lifetime: the dentry holds the inode; an inode without a dentry and without
  * an open file is evicted at once. The inode owns its cookie, used from the
  * moment it is acquired until eviction, so the daemon keeps a file open as long
- * as the inode lives. The volume goes after the last inode, in put_super().
+ * as the inode lives. That of a lookup that has failed goes at once, whoever has
+ * the inode. The volume goes after the last inode, in put_super().
  *
  * Marks in comments below: I immutable once the object can be found by others,
  * X written under the xarray's lock, A atomic, W written and read at any time
@@ -30,6 +35,7 @@
 #include <linux/fs.h>
 #include <linux/fscache.h>
 #include <linux/limits.h>
+#include <linux/mutex.h>
 #include <linux/netfs.h>
 #include <linux/xarray.h>
 
@@ -47,6 +53,8 @@
  * @volume: the volume, NULL before it was acquired [I]
  * @inodes: every inode but the root, by inode number [X]
  * @next_ino: where to look for the next free inode number [X]
+ * @aborting: held by ondemandfs_abort() while it uses a cookie, and to relinquish
+ *	      one before its inode is evicted
  * @aborts: how often what was outstanding has been ended by force [A]
  * @mount_time: the time stamp of everything [I]
  * @uid: owner of everything [I]
@@ -61,6 +69,7 @@ struct ondemandfs_sb {
 	struct fscache_volume	*volume;
 	struct xarray		inodes;
 	u32			next_ino;
+	struct mutex		aborting;	/* cookies of others */
 	atomic_t		aborts;
 	struct timespec64	mount_time;
 	kuid_t			uid;
@@ -74,8 +83,8 @@ struct ondemandfs_sb {
 /**
  * struct ondemandfs_inode - a file, or the root directory
  * @netfs: the VFS inode and the library's part of it; must be first
- * @cookie: the file in the cache, in use; NULL in the root directory and before
- *	    it was acquired [I]
+ * @cookie: the file in the cache, in use; NULL in the root directory, before it
+ *	    was acquired and after the lookup has failed [I]
  * @name: name of the file and key of the cookie, NUL-terminated [I]
  * @name_len: bytes in @name [I]
  * @ino: index in ondemandfs_sb.inodes, 0 while not in there [I]

@@ -246,6 +246,7 @@ static int ondemandfs_init_fs_context(struct fs_context *fc)
 		return -ENOMEM;
 
 	xa_init_flags(&sbi->inodes, XA_FLAGS_ALLOC);
+	mutex_init(&sbi->aborting);
 	sbi->uid = GLOBAL_ROOT_UID;
 	sbi->gid = GLOBAL_ROOT_GID;
 	sbi->mode = ONDEMANDFS_FILE_MODE;

@@ -4,6 +4,7 @@
  * daemon says they are.
  */
 #include "harness.h"
+#include "lib/task.h"
 
 #include <dirent.h>
 #include <sys/mman.h>
@@ -505,6 +506,58 @@ TEST_F(ondemand, evicted)
 	}
 	EXPECT_EQ(0, self->s.stats->refused);
 	EXPECT_EQ(0, self->s.stats->odd);
+}
+
+struct aborts {
+	const char	*where;
+	int		stop;
+};
+
+static int keep_aborting(void *arg)
+{
+	struct aborts *a = arg;
+
+	/* Somebody has the root directory open: it never goes through. */
+	while (!__atomic_load_n(&a->stop, __ATOMIC_RELAXED)) {
+		if (!umount2(a->where, MNT_FORCE) || errno != EBUSY)
+			return -EPROTO;
+	}
+	return 0;
+}
+
+/*
+ * A look-up that was ended by force has left nothing behind: the next one of the same name
+ * ends the same way, however many are just having a look at what there is to be ended.
+ */
+TEST_F(ondemand, aborted_lookups)
+{
+	struct cf_env *e = &self->e;
+	struct aborts a = { .where = e->mnt };
+	int root, ret, lookups = 0, odd = 0;
+	struct cf_task t[3];
+	char path[160];
+	long long end;
+	struct stat st;
+
+	root = open(e->mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, root);
+	snprintf(path, sizeof(path), "%s/file", e->mnt);
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		ASSERT_EQ(0, cf_task_start(&t[i], keep_aborting, &a));
+	}
+	for (end = cf_now() + cf_ms(PROMPT); cf_now() < end; lookups++) {
+		if (!stat(path, &st) || errno != EIO)
+			odd++;
+	}
+	__atomic_store_n(&a.stop, 1, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		ASSERT_EQ(0, cf_task_wait(&t[i], &ret, LONG));
+		EXPECT_EQ(0, ret);
+	}
+	EXPECT_EQ(0, odd) {
+		TH_LOG("%d of %d look-ups", odd, lookups);
+	}
+	close(root);
 }
 
 /* An EROFS image in a cached file, mounted straight from it. */
