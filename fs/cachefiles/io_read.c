@@ -5,6 +5,7 @@
  */
 #include <linux/file.h>
 #include <linux/ioprio.h>
+#include <linux/log2.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -270,7 +271,8 @@ enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, stru
  * @file: Its backing file.
  * @start: First byte of the range.
  * @len: Its length.
- * @granularity: The caller's block size; what is present counts in whole blocks.
+ * @granularity: The caller's block size, rounded up to a power of two; what is present
+ *	counts in whole blocks.
  * @data_start: Where the first data start, or -1 if there are none.
  * @data_len: How much there is in one piece, in the range.
  *
@@ -281,13 +283,14 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
 			    size_t len, size_t granularity, loff_t *data_start, size_t *data_len)
 {
 	loff_t end = min_t(loff_t, start + (loff_t)len, i_size_read(file_inode(file)));
-	loff_t data, hole, block = max_t(size_t, granularity, CACHEFILES_GRANULE);
-	loff_t pos;
+	loff_t data, hole, block, pos;
 
 	*data_start = -1;
 	*data_len = 0;
 	if (READ_ONCE(object->distrusted))
 		return -ENOBUFS;
+	/* The size of a folio is one; other blocks would take a 64-bit division. */
+	block = roundup_pow_of_two(max_t(size_t, granularity, CACHEFILES_GRANULE));
 	guard(override_creds_cachefiles)(cachefiles_object_cache(object));
 	for (pos = start; pos < end; pos = max(hole, pos + 1)) {
 		data = cachefiles_presence_next_data(file, pos, end);
@@ -298,10 +301,10 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
 		hole = cachefiles_presence_next_hole(file, data, end);
 		if (hole < 0)
 			return -ENOBUFS;
-		data = roundup(data, block);
+		data = round_up(data, block);
 		if (data + block <= hole) {
 			*data_start = data;
-			*data_len = rounddown(hole, block) - data;
+			*data_len = round_down(hole, block) - data;
 			return 0;
 		}
 	}
