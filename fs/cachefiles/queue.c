@@ -16,15 +16,22 @@
 #include "delay.h"
 #include "ondemand.h"
 
-/* A message on its way: all but the keys of an OPEN. */
-struct cachefiles_delivery {
-	struct cachefiles_req	*req;
+/* A message as it is copied to the daemon: all but the keys of an OPEN. */
+struct cachefiles_wire {
 	struct cachefiles_msg	hdr;
 	union {
 		struct cachefiles_open	open;
 		struct cachefiles_close	close;
 		struct cachefiles_read	read;
 	};
+};
+
+static_assert(offsetof(struct cachefiles_wire, read) == sizeof(struct cachefiles_msg));
+
+/* A message on its way. */
+struct cachefiles_delivery {
+	struct cachefiles_req	*req;
+	struct cachefiles_wire	wire;
 };
 
 static bool cachefiles_od_is_deliverable(const struct cachefiles_ondemand *od)
@@ -137,29 +144,29 @@ static void cachefiles_queue_pick_locked(struct cachefiles_ondemand *od,
 		io = cachefiles_req_io(req);
 		refcount_inc(&io->ref);
 		end = round_up(io->pos + (loff_t)io->len, CACHEFILES_GRANULE);
-		msg->read.off = round_down(io->pos, CACHEFILES_GRANULE);
-		msg->read.len = end - msg->read.off;
-		msg->read.fd = od->anon->fd;
+		msg->wire.read.off = round_down(io->pos, CACHEFILES_GRANULE);
+		msg->wire.read.len = end - msg->wire.read.off;
+		msg->wire.read.fd = od->anon->fd;
 		break;
 	case CACHEFILES_OD_DROPPING:
 		req = &od->close;
 		req->id = cachefiles_ids_pass(&od->queue->msg_ids);
-		msg->close.fd = od->anon->fd;
+		msg->wire.close.fd = od->anon->fd;
 		break;
 	default:
 		req = &od->open;
-		msg->open.volume_key_size = od->volume_key_size;
-		msg->open.cookie_key_size = od->keys_len - od->volume_key_size;
+		msg->wire.open.volume_key_size = od->volume_key_size;
+		msg->wire.open.cookie_key_size = od->keys_len - od->volume_key_size;
 		break;
 	}
 	req->object_id = od->anon ? od->anon->object_id : 0;
 	cachefiles_req_set_state(req, CACHEFILES_REQ_COPYING);
 
 	msg->req = req;
-	msg->hdr.msg_id = req->id;
-	msg->hdr.opcode = req->opcode;
-	msg->hdr.len = cachefiles_delivery_len(od);
-	msg->hdr.object_id = req->object_id;
+	msg->wire.hdr.msg_id = req->id;
+	msg->wire.hdr.opcode = req->opcode;
+	msg->wire.hdr.len = cachefiles_delivery_len(od);
+	msg->wire.hdr.object_id = req->object_id;
 	cachefiles_queue_rotate_locked(od);
 }
 
@@ -301,13 +308,13 @@ static bool cachefiles_queue_commit(struct cachefiles_ondemand *od,
 static int cachefiles_delivery_copy(const struct cachefiles_ondemand *od,
 				    const struct cachefiles_delivery *msg, char __user *buffer)
 {
-	size_t fixed = msg->hdr.len;
+	size_t fixed = msg->wire.hdr.len;
 
-	if (msg->hdr.opcode == CACHEFILES_OP_OPEN)
+	if (msg->wire.hdr.opcode == CACHEFILES_OP_OPEN)
 		fixed -= od->keys_len;
-	if (copy_to_user(buffer, &msg->hdr, fixed))
+	if (copy_to_user(buffer, &msg->wire, fixed))
 		return -EFAULT;
-	if (msg->hdr.opcode == CACHEFILES_OP_OPEN &&
+	if (msg->wire.hdr.opcode == CACHEFILES_OP_OPEN &&
 	    copy_to_user(buffer + fixed, od->keys, od->keys_len))
 		return -EFAULT;
 	return 0;
@@ -328,8 +335,8 @@ static int cachefiles_deliver_open(struct cachefiles_ondemand *od,
 		ret = PTR_ERR_OR_ZERO(file);
 	}
 	if (!ret) {
-		msg->open.fd = fd;
-		msg->hdr.object_id = anon->object_id;
+		msg->wire.open.fd = fd;
+		msg->wire.hdr.object_id = anon->object_id;
 		ret = cachefiles_delivery_copy(od, msg, buffer);
 	}
 	*delivered = cachefiles_queue_commit(od, msg, anon, ret);
@@ -353,13 +360,13 @@ static int cachefiles_deliver(struct cachefiles_ondemand *od, struct cachefiles_
 	int ret;
 
 	cachefiles_delay(CACHEFILES_DELAY_PICKED);
-	if (msg->hdr.opcode == CACHEFILES_OP_OPEN) {
+	if (msg->wire.hdr.opcode == CACHEFILES_OP_OPEN) {
 		ret = cachefiles_deliver_open(od, msg, buffer, delivered);
 	} else {
 		ret = cachefiles_delivery_copy(od, msg, buffer);
 		*delivered = cachefiles_queue_commit(od, msg, NULL, ret);
 	}
-	if (msg->hdr.opcode == CACHEFILES_OP_READ)
+	if (msg->wire.hdr.opcode == CACHEFILES_OP_READ)
 		cachefiles_io_put(cachefiles_req_io(msg->req));
 	cachefiles_ondemand_put(od);
 	return ret;
@@ -396,7 +403,7 @@ ssize_t cachefiles_ondemand_daemon_read(struct cachefiles_cache *cache, char __u
 			return PTR_ERR_OR_ZERO(od);
 		ret = cachefiles_deliver(od, &msg, buffer, &delivered);
 	} while (!ret && !delivered);
-	return ret ? ret : (ssize_t)msg.hdr.len;
+	return ret ? ret : (ssize_t)msg.wire.hdr.len;
 }
 
 /**
