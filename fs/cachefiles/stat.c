@@ -3,6 +3,7 @@
  * What the culling daemon is told: the state of a cache as a line of text, and
  * when there is a reason to read it again.
  */
+#include <linux/overflow.h>
 #include <linux/poll.h>
 #include <linux/uaccess.h>
 #include "internal.h"
@@ -33,6 +34,20 @@ void cachefiles_stat_wake(struct cachefiles_cache *cache)
 	wake_up_all(&cache->daemon_wait);
 }
 
+static void cachefiles_stat_add_locked(struct cachefiles_cache *cache,
+				       const struct cachefiles_released *more)
+{
+	struct cachefiles_released *sum = &cache->released;
+
+	lockdep_assert_held(&cache->space_lock);
+	/* Nobody may ever ask; a lot is told better than next to nothing. */
+	if (check_add_overflow(sum->files, more->files, &sum->files))
+		sum->files = U32_MAX;
+	if (check_add_overflow(sum->sectors, more->sectors, &sum->sectors))
+		sum->sectors = U64_MAX;
+	cachefiles_stat_changed_locked(cache);
+}
+
 /**
  * cachefiles_stat_released - A file has become free to be culled
  * @cache: The cache
@@ -42,27 +57,47 @@ void cachefiles_stat_wake(struct cachefiles_cache *cache)
  */
 void cachefiles_stat_released(struct cachefiles_cache *cache, u64 sectors)
 {
-	scoped_guard(spinlock, &cache->space_lock) {
-		cache->released.files++;
-		cache->released.sectors += sectors;
-		cachefiles_stat_changed_locked(cache);
-	}
+	const struct cachefiles_released file = { .files = 1, .sectors = sectors };
+
+	scoped_guard(spinlock, &cache->space_lock)
+		cachefiles_stat_add_locked(cache, &file);
 	cachefiles_stat_wake(cache);
 }
 
-/* Formats the state, and tells what of it will be news no longer. */
-static int cachefiles_stat_format(struct cachefiles_cache *cache, char *line,
-				  struct cachefiles_released *released, u32 *changes)
+/*
+ * Format the state for a reader with room for @len bytes, and take what was released:
+ * another one who reads meanwhile is told of what comes after that.
+ */
+static int cachefiles_stat_take(struct cachefiles_cache *cache, char *line, size_t len,
+				struct cachefiles_released *taken, u32 *changes)
 {
+	int n;
+
 	guard(spinlock)(&cache->space_lock);
-	*released = cache->released;
+	n = scnprintf(line, CACHEFILES_STAT_MAX,
+		      "cull=%c frun=%llx fcull=%llx fstop=%llx brun=%llx bcull=%llx bstop=%llx freleased=%x breleased=%llx",
+		      cache->culling ? '1' : '0',
+		      cache->files.run, cache->files.cull, cache->files.stop,
+		      cache->blocks.run, cache->blocks.cull, cache->blocks.stop,
+		      cache->released.files, cache->released.sectors);
+	if (n > len)
+		return -EMSGSIZE;
+	*taken = cache->released;
 	*changes = cache->changes;
-	return scnprintf(line, CACHEFILES_STAT_MAX,
-			 "cull=%c frun=%llx fcull=%llx fstop=%llx brun=%llx bcull=%llx bstop=%llx freleased=%x breleased=%llx",
-			 cache->culling ? '1' : '0',
-			 cache->files.run, cache->files.cull, cache->files.stop,
-			 cache->blocks.run, cache->blocks.cull, cache->blocks.stop,
-			 released->files, released->sectors);
+	cache->released = (struct cachefiles_released){};
+	return n;
+}
+
+/* The line did not get to the reader: the next one is told. */
+static void cachefiles_stat_give_back(struct cachefiles_cache *cache,
+				      const struct cachefiles_released *taken)
+{
+	if (!taken->files)
+		return;
+	/* A reader who was told of nothing may have said that there is no news. */
+	scoped_guard(spinlock, &cache->space_lock)
+		cachefiles_stat_add_locked(cache, taken);
+	cachefiles_stat_wake(cache);
 }
 
 /**
@@ -80,7 +115,7 @@ static int cachefiles_stat_format(struct cachefiles_cache *cache, char *line,
  */
 ssize_t cachefiles_stat_read(struct cachefiles_cache *cache, char __user *buffer, size_t len)
 {
-	struct cachefiles_released released;
+	struct cachefiles_released taken;
 	char line[CACHEFILES_STAT_MAX];
 	u32 changes;
 	int n;
@@ -89,16 +124,18 @@ ssize_t cachefiles_stat_read(struct cachefiles_cache *cache, char __user *buffer
 	if (cachefiles_cache_state(cache) == CACHEFILES_CACHE_LIVE)
 		cachefiles_space_evaluate(cache);
 
-	n = cachefiles_stat_format(cache, line, &released, &changes);
-	if (n > len)
-		return -EMSGSIZE;
-	if (copy_to_user(buffer, line, n))
+	n = cachefiles_stat_take(cache, line, len, &taken, &changes);
+	if (n < 0)
+		return n;
+	if (copy_to_user(buffer, line, n)) {
+		cachefiles_stat_give_back(cache, &taken);
 		return -EFAULT;
+	}
 
 	guard(spinlock)(&cache->space_lock);
-	cache->released.files -= released.files;
-	cache->released.sectors -= released.sectors;
-	cache->changes_told = changes;
+	/* Unless somebody has been told of more meanwhile. */
+	if (cache->changes - changes < cache->changes - cache->changes_told)
+		cache->changes_told = changes;
 	return n;
 }
 

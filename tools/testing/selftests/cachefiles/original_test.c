@@ -134,6 +134,52 @@ TEST_F(original, consumed_on_success_only)
 	EXPECT_EQ(0, s.breleased);
 }
 
+/*
+ * While one reader's line is on its way, another one is told of what comes after that; what
+ * the first one does not get is told by the next.
+ */
+TEST_F(original, told_once)
+{
+	struct cf_env *e = &self->e;
+	struct cf_statistics s;
+	struct cf_stall first;
+	int ret, before, after;
+	struct cf_msg m;
+	char want[64];
+
+	for (int fails = 0; fails < 2; fails++) {
+		before = leave_file(_metadata, e, self->nf, self->vol, "a", 1, 70000);
+		if (cf_stall_start(&first, e->dev))
+			SKIP(return, "no userfaultfd");
+		ASSERT_EQ(0, cf_stall_parked(&first, LONG));
+		after = leave_file(_metadata, e, self->nf, self->vol, "b", 2, 5000);
+		ASSERT_EQ(0, cf_statistics(e->dev, &s));
+		EXPECT_EQ(1, s.freleased);
+		EXPECT_EQ((unsigned long long)after, s.breleased);
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, 0));
+
+		if (fails) {
+			EXPECT_EQ(-EFAULT, cf_stall_fail(&first));
+			EXPECT_EQ(POLLIN, cf_poll(e->dev, POLLIN, 0));
+			ASSERT_EQ(0, cf_statistics(e->dev, &s));
+			EXPECT_EQ(1, s.freleased);
+			EXPECT_EQ((unsigned long long)before, s.breleased);
+		} else {
+			ret = cf_stall_finish(&first, &m);
+			ASSERT_LT(0, ret);
+			m.raw[ret] = '\0';
+			snprintf(want, sizeof(want), " freleased=1 breleased=%x", before);
+			EXPECT_NE(NULL, strstr((char *)m.raw, want)) {
+				TH_LOG("told: %s", (char *)m.raw);
+			}
+		}
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, 0));
+		ASSERT_EQ(0, cf_statistics(e->dev, &s));
+		EXPECT_EQ(0, s.freleased);
+		EXPECT_EQ(0, s.breleased);
+	}
+}
+
 struct wake {
 	int	dev;
 	short	events;
