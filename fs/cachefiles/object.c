@@ -259,11 +259,9 @@ static void cachefiles_object_remove(struct cachefiles_object *object, struct fi
 		cachefiles_xattr_remove_object(object, file);
 }
 
-/* A new file in place of the one that there may be, which I/O that is going on keeps. */
-static int cachefiles_object_renew(struct cachefiles_object *object)
+/* A new file in place of one that was taken, or NULL; I/O that is going on keeps that. */
+static int cachefiles_object_replace(struct cachefiles_object *object, struct file *file)
 {
-	struct file *file = cachefiles_object_take_file(object);
-
 	if (file) {
 		cachefiles_object_remove(object, file);
 		cachefiles_namei_release(cachefiles_object_cache(object), file, false);
@@ -349,9 +347,10 @@ static int cachefiles_object_open(struct cachefiles_object *object)
 		return PTR_ERR(file);
 	if (!file) {
 		fscache_cookie_lookup_negative(cookie);
-		ret = cachefiles_object_renew(object);
+		ret = cachefiles_object_replace(object, NULL);
 		if (!ret && cachefiles_object_outdated(object))
-			ret = cachefiles_object_renew(object);
+			ret = cachefiles_object_replace(object,
+							cachefiles_object_take_file(object));
 		return ret;
 	}
 	clear_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &cookie->flags);
@@ -519,20 +518,38 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
  * The netfs says that nothing of what is stored is right any more.  I/O that is
  * going on keeps the old file, which has no name then.  What a daemon serves never
  * changes, so an on-demand object can't be invalidated.
+ *
+ * Those who come now wait for the new file, lest what they fetch is lost.  If the backing
+ * file system is being frozen they do without: they may be writing to it themselves, and
+ * hold up the freezing, and so the new file.  A freeze that begins only while the new file
+ * is being made is not noticed.
  */
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
+	struct super_block *sb;
+	struct file *file;
+	bool frozen;
+	int ret;
 
 	if (object->od)
 		return false;
-	if (cachefiles_object_renew(object)) {
+	sb = cachefiles_object_cache(object)->mnt->mnt_sb;
+	frozen = READ_ONCE(sb->s_writers.frozen) != SB_UNFROZEN;
+	file = cachefiles_object_take_file(object);
+	if (frozen)
+		fscache_resume_after_invalidation(cookie);
+	ret = cachefiles_object_replace(object, file);
+	if (ret)
 		cachefiles_object_missed(object->volume);
+	/* For any that comes from then on, FS-Cache asks, and must not be told of a failure. */
+	if (frozen)
+		return true;
+	if (ret)
 		return false;
-	}
 	fscache_resume_after_invalidation(cookie);
-	/* For any that comes from now on, FS-Cache asks. */
-	if (cachefiles_object_outdated(object) && cachefiles_object_renew(object))
+	if (cachefiles_object_outdated(object) &&
+	    cachefiles_object_replace(object, cachefiles_object_take_file(object)))
 		cachefiles_object_missed(object->volume);
 	return true;
 }

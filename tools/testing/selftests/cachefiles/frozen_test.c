@@ -9,6 +9,8 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include "lib/netfs.h"
+
 static int freeze(struct cf_env *e)
 {
 	int fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -128,6 +130,57 @@ TEST_F(device, d36_daemon_is_reaped)
 TEST_F(device, d36_daemon_is_reaped_with_the_disk_stopped)
 {
 	reap_daemon(_metadata, &self->e, false);
+}
+
+struct looking {
+	int	nf, c;
+};
+
+static int do_look(void *arg)
+{
+	const struct looking *l = arg;
+
+	return -cf_nf_absent(l->nf, l->c, 0, 8192, 8192);
+}
+
+/*
+ * What was invalidated can't be replaced before the thaw. Who wants it meanwhile does
+ * without: he may be writing to the file system himself, and be what freezing waits for.
+ */
+TEST_F(device, invalidated_while_frozen)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	long long end = cf_now() + cf_ms(3 * LONG);
+	struct looking l;
+	int vol, fd, ret;
+
+	l.nf = cf_nf_open();
+	if (l.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(l.nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	l.c = cf_nf_file(l.nf, vol, "file", NULL, 0, 8192, false);
+	ASSERT_LT(0, l.c);
+	ASSERT_EQ(0, cf_nf_fill(l.nf, l.c, 1, 8192));
+	fd = freeze(e);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_nf_invalidate(l.nf, l.c, NULL, 0, 8192, false));
+	ASSERT_EQ(0, cf_child_with(&r, l.nf, do_look, &l));
+	EXPECT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	thaw(fd);
+	EXPECT_EQ(0, res.err);
+	do {
+		ret = cf_nf_fill(l.nf, l.c, 2, 8192);
+	} while (ret == -ENOBUFS && cf_now() < end);
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(0, cf_nf_check(l.nf, l.c, 2, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_detach(l.nf, l.c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(l.nf, vol, NULL, 0, false));
+	close(l.nf);
 }
 
 /* A reader whose data can't be written is killed, and the rest is served later. */
