@@ -4,6 +4,7 @@
  * object can't keep another one from its turn.
  */
 #include "harness.h"
+#include "lib/trace.h"
 
 #define BUSY	200
 
@@ -23,9 +24,33 @@ static int ask_many(void *arg)
 		pause();
 }
 
+/*
+ * Start @job on @name, an object whose descriptor has @object_id (0: none yet), and wait
+ * until its request is queued. Without tracepoints that is when it has had the time.
+ */
+static int start_and_queue(struct cf_env *e, struct cf_reader *r, const char *name,
+			   const struct cf_job *job, __u32 object_id)
+{
+	int trace = cf_trace_start(), ret;
+	char what[32];
+
+	ret = cf_reader_start(r, e->mnt, name, job);
+	if (trace >= 0) {
+		/* The first of its moves, IDLE -> QUEUED. */
+		snprintf(what, sizeof(what), "fd=%u ", object_id);
+		if (!ret)
+			ret = cf_trace_wait(trace, what, LONG);
+		cf_trace_stop(trace);
+	} else if (!ret) {
+		cf_poll(r->pipe, POLLIN, cf_ms(BRIEF));
+	}
+	return ret ? ret : -cf_reader_done(r);
+}
+
 TEST_F(ondemand, d28_busy_and_quiet)
 {
 	struct cf_env *e = &self->e;
+	struct cf_job job = { .seed = 2, .len = 4096 };
 	struct cf_reader busy, quiet, r;
 	struct cf_msg b, q, m;
 	struct cf_result res;
@@ -48,9 +73,8 @@ TEST_F(ondemand, d28_busy_and_quiet)
 		ASSERT_EQ(0, serve_read(&m, fd, 1, 16 * MB));
 		last = cf_rd(&m)->off;
 	}
-	ASSERT_EQ(0, start_read(e, &quiet, "quiet", 2, 0, 4096));
-	/* Its request is there when its reader sleeps: what follows is its turn. */
-	EXPECT_EQ(0, cf_poll(quiet.pipe, POLLIN, BRIEF));
+	/* Its request is there: what follows is its turn. */
+	ASSERT_EQ(0, start_and_queue(e, &quiet, "quiet", &job, q.hdr.object_id));
 	for (;;) {
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 		if (m.hdr.object_id == q.hdr.object_id)
@@ -79,6 +103,7 @@ TEST_F(ondemand, d28_busy_and_quiet)
 TEST_F(ondemand, d28_open_passes_busy)
 {
 	struct cf_env *e = &self->e;
+	struct cf_job job = { .stat_only = true };
 	struct cf_reader busy, r;
 	struct cf_result res;
 	struct cf_msg b, m;
@@ -90,8 +115,7 @@ TEST_F(ondemand, d28_open_passes_busy)
 	snprintf(path, sizeof(path), "%s/busy", e->mnt);
 	ASSERT_EQ(0, cf_child(&busy, ask_many, path));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	ASSERT_EQ(0, start_stat(e, &r, "new"));
-	EXPECT_EQ(0, cf_poll(r.pipe, POLLIN, BRIEF));
+	ASSERT_EQ(0, start_and_queue(e, &r, "new", &job, 0));
 	for (;;) {
 		ASSERT_LT(0, cf_next(e->dev, &m, LONG));
 		if (m.hdr.opcode == CACHEFILES_OP_OPEN)
@@ -158,9 +182,11 @@ TEST_F_TIMEOUT(ondemand, d28_late_reader, 60)
 		ASSERT_EQ(0, cf_child(&loop[l.nr], loop_reading, &l));
 	}
 	for (int round = 0; round < 5; round++) {
-		ASSERT_EQ(0, start_read(e, &late, "late", 2, round * 8192, 4096));
-		/* It sleeps when its request is there; and all others have one, too. */
-		EXPECT_EQ(0, cf_poll(late.pipe, POLLIN, BRIEF));
+		struct cf_job job = { .seed = 2, .off = round * 8192, .len = 4096 };
+
+		ASSERT_EQ(0, start_and_queue(e, &late, "late", &job, o.hdr.object_id));
+		/* All others have one, too. */
+		EXPECT_EQ(0, cf_poll(late.pipe, POLLIN, cf_ms(BRIEF)));
 		for (before = 0; ; before++) {
 			int i;
 

@@ -121,7 +121,7 @@ TEST_F(ondemand, keeps_its_turn)
 		ASSERT_EQ(0, start_stat(e, &r[i], names[i]));
 		ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
 		/* Its request is there when its reader sleeps. */
-		EXPECT_EQ(0, cf_poll(r[i].pipe, POLLIN, BRIEF));
+		EXPECT_EQ(0, cf_poll(r[i].pipe, POLLIN, cf_ms(BRIEF)));
 	}
 	for (int i = 0; i < 3; i++) {
 		EXPECT_EQ(-EFAULT, read_into(e->dev, c.page + 4096, 1024));

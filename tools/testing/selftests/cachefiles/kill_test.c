@@ -127,8 +127,8 @@ TEST_F(ondemand, other_waiters_stay)
 	ASSERT_EQ(0, start_read(e, &a, "file", 1, 0, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 	ASSERT_EQ(0, start_read(e, &b, "file", 1, 0, 4096));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
-	EXPECT_LE(0, cf_reader_kill(&a, 1000));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
+	EXPECT_LE(0, cf_reader_kill(&a, PROMPT));
 	while (!cf_reader_done(&b)) {
 		ret = cf_next(e->dev, &m, 200);
 		if (ret == -ETIMEDOUT)

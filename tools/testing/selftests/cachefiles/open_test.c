@@ -383,7 +383,7 @@ TEST_F(ondemand, same_name_twice)
 	ASSERT_EQ(0, start_stat(e, &a, "one"));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 	ASSERT_EQ(0, start_stat(e, &b, "one"));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 99));
 	ASSERT_EQ(0, cf_reader_wait(&a, &res, LONG));
 	EXPECT_EQ(99, res.n);

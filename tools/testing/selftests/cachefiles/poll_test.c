@@ -84,7 +84,7 @@ TEST_F(ondemand, d29_follows_the_queue)
 	/* While it is being reopened its READs are not. */
 	EXPECT_EQ(0, agree(e, &o));
 	ASSERT_EQ(0, start_read(e, &r[1], "file", 1, 3 * 65536, 4096));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(0, agree(e, &o));
 	fd = cf_open_fd(&m);
 	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
@@ -410,7 +410,7 @@ static void busy_crew(struct __test_metadata *_metadata, struct cf_env *e, bool 
 	while (atomic_load(&waiting) < CREW)
 		sched_yield();
 	/* The threads are asleep by then, and the readers' READs queued. */
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 
 	ASSERT_EQ(0, restored ? cf_cmd(e->dev, "restore") : cf_copen(e->dev, o.hdr.msg_id, MB));
 	until = cf_now() + cf_ms(5000);

@@ -811,7 +811,7 @@ TEST_F(race, opened_during_an_old_fill)
 		_exit(do_copen(&c) ? 1 : 0);
 	fd = cf_pidfd(pid);
 	ASSERT_LE(0, fd);
-	EXPECT_EQ(0, cf_poll(fd, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(fd, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(POLLIN, cf_poll(fd, POLLIN, cf_ms(PROMPT)));
 	waitpid(pid, &ret, 0);
@@ -928,7 +928,7 @@ TEST_F(race, bound_while_torn_down)
 	ASSERT_LE(0, cf_delay_caught(trap, LONG));
 
 	ASSERT_EQ(0, cf_child(&r, do_rebind, e));
-	EXPECT_EQ(0, cf_poll(r.pipe, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(r.pipe, POLLIN, cf_ms(BRIEF)));
 	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	ASSERT_EQ(0, cf_task_start(&binding, do_rebind, e));
 	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&binding, &ret, BRIEF));

@@ -9,6 +9,7 @@
 
 #include "lib/delay.h"
 #include "lib/netfs.h"
+#include "lib/trace.h"
 
 TEST_F(ondemand, one_page)
 {
@@ -108,6 +109,16 @@ TEST_F(ondemand, partly_there)
 	}
 }
 
+/* Either the device is readable, or @r has a result. */
+static void until_message_or_end(struct cf_env *e, struct cf_reader *r)
+{
+	struct pollfd p[] = {
+		{ .fd = e->dev, .events = POLLIN }, { .fd = r->pipe, .events = POLLIN },
+	};
+
+	poll(p, 2, cf_ms(LONG));
+}
+
 /* A completion without data is the daemon's way to fail a READ. */
 TEST_F(ondemand, d48_completed_without_data)
 {
@@ -123,7 +134,7 @@ TEST_F(ondemand, d48_completed_without_data)
 	for (int i = 0; i < 4 && !cf_reader_done(&r); i++) {
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 		ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
-		cf_poll(r.pipe, POLLIN, BRIEF);
+		until_message_or_end(e, &r);
 	}
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(EIO, res.err);
@@ -217,7 +228,7 @@ TEST_F(ondemand, d48_completed_elsewhere)
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 		ASSERT_EQ(8192, cf_fill(fd, 1, 131072, 8192, MB));
 		ASSERT_EQ(0, cf_cread(fd, m.hdr.msg_id));
-		cf_poll(r.pipe, POLLIN, BRIEF);
+		until_message_or_end(e, &r);
 	}
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(EIO, res.err);
@@ -528,7 +539,7 @@ TEST_F(cache, around_another_read)
 	struct cf_env *e = &self->e;
 	struct cf_msg m, other;
 	pthread_t thread[3];
-	int fd;
+	int fd, trace;
 
 	fd = open_endless(e, &r, sizeof(r.buf));
 	if (r.nf < 0)
@@ -563,9 +574,18 @@ TEST_F(cache, around_another_read)
 	same = r;
 	ASSERT_EQ(0, pthread_create(&thread[0], NULL, read_endless, &r));
 	expect_read(_metadata, e, &m, 0, LEN);
+	/* Where it can be seen that they wait nobody has to guess. */
+	trace = cf_trace_start();
 	ASSERT_EQ(0, pthread_create(&thread[1], NULL, read_endless, &all));
+	if (trace >= 0) {
+		EXPECT_EQ(0, cf_trace_wait(trace, "IDLE -> FOLLOWING", LONG));
+	}
 	ASSERT_EQ(0, pthread_create(&thread[2], NULL, read_endless, &same));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	if (trace >= 0) {
+		EXPECT_EQ(0, cf_trace_wait(trace, "IDLE -> FOLLOWING", LONG));
+		cf_trace_stop(trace);
+	}
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	close(e->dev);
 	e->dev = -1;
 	for (int i = 0; i < 3; i++)

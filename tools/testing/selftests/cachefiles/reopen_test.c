@@ -285,7 +285,7 @@ TEST_F(ondemand, d21_reopen_refused)
 		}
 		ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
 		/* All three have to be waiting by now. */
-		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 		ASSERT_EQ(0, cf_copen(e->dev, n.hdr.msg_id, -ENODATA));
 		if (!keep)
 			close(cf_open_fd(&n));

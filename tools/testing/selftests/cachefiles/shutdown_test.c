@@ -41,7 +41,7 @@ static int make_outstanding(struct cf_env *e, struct outstanding *o)
 	if (!ret)
 		ret = start_stream(e, &o->r[4], "file", 1, 131072, MB - 131072);
 	if (!ret)
-		ret = cf_poll(o->r[4].pipe, POLLIN, BRIEF) ? -EPROTO : 0;
+		ret = cf_poll(o->r[4].pipe, POLLIN, cf_ms(BRIEF)) ? -EPROTO : 0;
 	return ret;
 }
 

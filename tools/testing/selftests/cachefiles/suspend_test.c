@@ -82,7 +82,7 @@ static void open_and_close(struct __test_metadata *_metadata, struct cf_env *e, 
 	if (deliver) {
 		ASSERT_EQ(0, cf_expect(e->dev, &o, CACHEFILES_OP_OPEN, LONG));
 	} else {
-		EXPECT_EQ(0, cf_poll(r.pipe, POLLIN, BRIEF));
+		EXPECT_EQ(0, cf_poll(r.pipe, POLLIN, cf_ms(BRIEF)));
 	}
 
 	EXPECT_EQ(0, suspend());

@@ -30,7 +30,7 @@ static void kill_and_umount(struct __test_metadata *_metadata, struct cf_env *e,
 	if (deliver)
 		take_all(e);
 	else
-		cf_poll(r[0].pipe, POLLIN, BRIEF);
+		cf_poll(r[0].pipe, POLLIN, cf_ms(BRIEF));
 	for (int i = 0; i < READERS; i++)
 		kill(r[i].pid, SIGKILL);
 	for (int i = 0; i < READERS; i++) {
