@@ -64,12 +64,29 @@ static int up(struct cf_env *e, struct cf_server *s, int nr, __u64 changed)
 	return ret ? ret : cf_env_mount(e);
 }
 
+/* A worker of fscache lets go of the volume, and its end is still written to the store. */
+static int until_no_volume(struct cf_env *e)
+{
+	long long end = cf_now() + cf_ms(LONG);
+	char text[8192];
+	int ret;
+
+	do {
+		ret = cf_read_file("/proc/fs/fscache/volumes", text, sizeof(text));
+		if (ret < 0)
+			return ret;
+		if (!strstr(text, e->volume))
+			return 0;
+	} while (cf_now() < end && !poll(NULL, 0, 1));
+	return -ETIMEDOUT;
+}
+
 static int down(struct cf_env *e, struct cf_server *s)
 {
 	int ret = e->mounted ? cf_env_umount(e, LONG) : 0;
 
 	cf_server_stop(s);
-	return ret < 0 ? ret : 0;
+	return ret < 0 ? ret : until_no_volume(e);
 }
 
 /* Read all of NAME-NR, of @size, twice: 0 or a negative errno; no byte is wrong. */

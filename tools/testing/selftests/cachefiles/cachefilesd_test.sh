@@ -201,7 +201,8 @@ culling_has_ended() {
 stop() {
 	expect cf_end "$daemon" || tail -n 3 "$log"
 	expect grep -q "Daemon Terminated" "$log"
-	expect_not cf_bound "$1"
+	# Exiting does not wait for the cache's end for ever.
+	cf_wait 30 cf_not cf_bound "$1"
 }
 
 # --- tests ---

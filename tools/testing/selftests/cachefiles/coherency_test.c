@@ -49,6 +49,7 @@ static int fetch(struct cf_env *e, const char *name, __u64 seed, __u64 size)
 	return reads;
 }
 
+/* With one object, whose descriptor is open: its CLOSE would be in the way of what follows. */
 static int remount(struct cf_env *e)
 {
 	struct cf_msg m;
@@ -56,8 +57,10 @@ static int remount(struct cf_env *e)
 
 	if (ret < 0)
 		return ret;
-	while (cf_next(e->dev, &m, 50) > 0)
-		close(cf_close(&m)->fd);
+	ret = cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG);
+	if (ret)
+		return ret;
+	close(cf_close(&m)->fd);
 	return cf_env_mount(e);
 }
 

@@ -35,13 +35,30 @@ static int find_file(struct cf_env *e, struct found *f)
 	return cf_tree_count(dir, find_one, f) == 1 ? 0 : -ENOENT;
 }
 
-static void close_all(struct cf_env *e)
+/* Unmount, and close the one object's descriptor when its CLOSE comes. */
+static int umount_and_close(struct cf_env *e)
 {
+	int ret = cf_env_umount(e, PROMPT);
 	struct cf_msg m;
 
-	while (cf_next(e->dev, &m, 100) > 0)
-		if (m.hdr.opcode == CACHEFILES_OP_CLOSE)
-			close(cf_close(&m)->fd);
+	if (ret < 0)
+		return ret;
+	ret = cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG);
+	if (!ret)
+		close(cf_close(&m)->fd);
+	return ret;
+}
+
+/* Workers let go of @name, in the working directory, after that: what inuse says then. */
+static int until_unused(struct cf_env *e, const char *name)
+{
+	long long end = cf_now() + cf_ms(LONG);
+	int ret;
+
+	do {
+		ret = cf_cmd(e->dev, "inuse %s", name);
+	} while (ret == -EBUSY && cf_now() < end && !poll(NULL, 0, 10));
+	return ret;
 }
 
 static void make_file(struct __test_metadata *_metadata, struct cf_env *e, struct found *f)
@@ -53,10 +70,10 @@ static void make_file(struct __test_metadata *_metadata, struct cf_env *e, struc
 	fd = open_object(e, &r, "file", 8192, &m);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(8192, cf_fill(fd, 1, 0, 8192, 8192));
-	ASSERT_LE(0, cf_env_umount(e, PROMPT));
-	close_all(e);
+	ASSERT_EQ(0, umount_and_close(e));
 	ASSERT_EQ(0, find_file(e, f));
 	ASSERT_EQ(0, chdir(f->dir));
+	ASSERT_EQ(0, until_unused(e, f->name));
 }
 
 TEST_F(ondemand, file)
@@ -67,7 +84,6 @@ TEST_F(ondemand, file)
 	struct cf_msg m;
 
 	make_file(_metadata, e, &f);
-	EXPECT_EQ(0, cf_cmd(e->dev, "inuse %s", f.name));
 
 	/* In use while it is open. */
 	ASSERT_EQ(0, cf_env_mount(e));
@@ -77,10 +93,9 @@ TEST_F(ondemand, file)
 	EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "cull %s", f.name));
 	EXPECT_EQ(0, access(f.name, F_OK));
 	EXPECT_EQ(8192, read_here(e, "file", 1, 0, 8192));
-	ASSERT_LE(0, cf_env_umount(e, PROMPT));
-	close_all(e);
+	ASSERT_EQ(0, umount_and_close(e));
 
-	EXPECT_EQ(0, cf_cmd(e->dev, "inuse %s", f.name));
+	EXPECT_EQ(0, until_unused(e, f.name));
 	EXPECT_EQ(0, cf_cmd(e->dev, "cull %s", f.name));
 	EXPECT_EQ(-1, access(f.name, F_OK));
 	EXPECT_EQ(-ESTALE, cf_cmd(e->dev, "cull %s", f.name));
@@ -195,9 +210,8 @@ TEST_F(ondemand, d70_directory)
 	ASSERT_LE(0, open_object(e, &r, "file", 8192, &m));
 	EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "inuse %s", name));
 	EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "cull %s", name));
-	ASSERT_LE(0, cf_env_umount(e, PROMPT));
-	close_all(e);
-	EXPECT_EQ(0, cf_cmd(e->dev, "inuse %s", name));
+	ASSERT_EQ(0, umount_and_close(e));
+	EXPECT_EQ(0, until_unused(e, name));
 	EXPECT_EQ(0, cf_cmd(e->dev, "cull %s", name));
 	EXPECT_EQ(-1, access(name, F_OK));
 	d = opendir("../graveyard");
@@ -282,7 +296,8 @@ TEST_F(ondemand, d59_after_an_unmount)
 		EXPECT_EQ(0, ret) {
 			TH_LOG("%s", strerror(-ret));
 		}
-		close_all(e);
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
+		close(cf_close(&m)->fd);
 		ASSERT_EQ(0, cf_env_mount(e));
 	}
 	TH_LOG("EBUSY %d times", busy);
@@ -408,9 +423,11 @@ TEST_F(ondemand, d59_directory_being_culled)
 	if (cf_delay_init())
 		SKIP(return, CF_NO_DELAY);
 	make_file(_metadata, e, &f);
-	ASSERT_EQ(0, chdir("/"));
 	snprintf(dir.dir, sizeof(dir.dir), "%s/cache", e->dir);
 	snprintf(dir.name, sizeof(dir.name), "I%s", e->volume);
+	ASSERT_EQ(0, chdir(dir.dir));
+	ASSERT_EQ(0, until_unused(e, dir.name));
+	ASSERT_EQ(0, chdir("/"));
 
 	culling = start_cull(&c, e, &dir);
 	ASSERT_LE(0, culling);

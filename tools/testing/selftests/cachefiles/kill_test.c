@@ -99,7 +99,7 @@ TEST_F(ondemand, d33_read_sent)
 
 	/* Somebody else who wants the page has his own request before long. */
 	ASSERT_EQ(0, start_read(e, &r2, "file", 1, 8192, 4096));
-	ASSERT_EQ(0, cf_expect(e->dev, &m2, CACHEFILES_OP_READ, GRACE));
+	ASSERT_EQ(0, cf_expect(e->dev, &m2, CACHEFILES_OP_READ, LONG));
 	EXPECT_NE(m.hdr.msg_id, m2.hdr.msg_id);
 	EXPECT_EQ(8192, cf_rd(&m2)->off);
 
@@ -234,7 +234,7 @@ TEST_F(ondemand, d33_reopening)
 	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(GRACE)));
 	/* The object lives on, and so does its reopening. */
 	EXPECT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
-	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(0, until_idle(e));
 	read_and_serve(_metadata, e, fd, 8192);
 }
 

@@ -205,7 +205,7 @@ TEST_F(ondemand, d18_undelivered_open_takes_no_answer)
 	struct cf_msg m;
 
 	ASSERT_EQ(0, start_stat(e, &r, "file"));
-	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, LONG));
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
 	for (unsigned int id = 0; id < 64; id++) {
 		EXPECT_EQ(-EINVAL, cf_copen(e->dev, id, 1));
 	}
@@ -465,6 +465,8 @@ TEST_F(ondemand, fdinfo)
 
 	/* The next descriptor of the file goes with another object. */
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	/* Which a worker drops; its CLOSE tells that. */
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
 	ASSERT_EQ(0, fd_info(fd, &object, state, &size));
 	EXPECT_STREQ("dropping", state);
 	ASSERT_EQ(0, cf_env_mount(e));

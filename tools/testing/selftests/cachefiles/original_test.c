@@ -881,7 +881,7 @@ TEST_F(original, device_closed_under_io)
 	EXPECT_EQ(CF_ACTIVE, cf_nf_state(nf, c));
 	ASSERT_EQ(0, cf_nf_end(nf, op));
 	pthread_join(thread, NULL);
-	EXPECT_EQ(CF_QUIESCENT, cf_nf_state(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, LONG, NULL));
 	e->dev = cf_device();
 	ASSERT_LE(0, e->dev);
 	ASSERT_EQ(0, cf_env_bind_original(e));

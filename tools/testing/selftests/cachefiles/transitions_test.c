@@ -204,7 +204,7 @@ static void undelivered(struct __test_metadata *_metadata, struct cf_env *e, boo
 	} else {
 		ASSERT_LE(0, cf_reader_kill(&r, LONG));
 		ASSERT_LE(0, cf_env_umount(e, LONG));
-		EXPECT_EQ(1, cf_idle(e->dev));
+		EXPECT_EQ(0, until_idle(e));
 	}
 }
 
@@ -246,6 +246,7 @@ TEST_F(moves, dropped_in_copy_of_open)
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
 	ASSERT_LE(0, cf_reader_kill(&r, LONG));
 	ASSERT_LE(0, cf_env_umount(e, LONG));
+	EXPECT_EQ(0, cf_trace_wait(self->trace, "COPYING -> DONE", LONG));
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_task_wait(&t, &ret, LONG));
 	EXPECT_EQ(0, ret);

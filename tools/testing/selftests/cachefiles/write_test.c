@@ -727,6 +727,8 @@ TEST_F(ondemand, no_object_to_write_to)
 	ASSERT_LE(0, gone);
 	EXPECT_EQ(4096, put(gone, 0, 4096, 1));
 	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	/* A worker drops the object, and its CLOSE tells that. */
+	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
 	EXPECT_EQ(-ENOBUFS, put(gone, 0, 4096, 1));
 	EXPECT_EQ(-1, lseek(gone, 0, SEEK_DATA));
 	EXPECT_EQ(ENOBUFS, errno);
