@@ -138,7 +138,7 @@ TEST_F(ondemand, d35_remount_is_killed)
 		ASSERT_EQ(0, cf_env_mount(e));
 		ASSERT_EQ(0, start_stat(e, &r, "file"));
 		EXPECT_EQ(-ETIMEDOUT, cf_reader_wait(&r, (struct cf_result[1]) {}, BRIEF));
-		EXPECT_LE(0, cf_reader_kill(&r, 1000));
+		EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	}
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
 	EXPECT_EQ(first.hdr.object_id, m.hdr.object_id);

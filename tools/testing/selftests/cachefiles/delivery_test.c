@@ -93,7 +93,7 @@ TEST_F(ondemand, d01_gone_while_delivered_again)
 	if (ret == -ENOSYS)
 		SKIP(return, "no userfaultfd");
 	ASSERT_EQ(0, ret);
-	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
 	EXPECT_EQ(0, cf_stall_finish(&st, &m));

@@ -96,7 +96,7 @@ TEST_F(ondemand, d28_busy_and_quiet)
 		last = cf_rd(&m)->off;
 		ASSERT_EQ(0, serve_read(&m, fd, 1, 16 * MB));
 	}
-	EXPECT_LE(0, cf_reader_kill(&busy, 1000));
+	EXPECT_LE(0, cf_reader_kill(&busy, PROMPT));
 }
 
 /* OPENs come through between the READs of another object. */
@@ -125,7 +125,7 @@ TEST_F(ondemand, d28_open_passes_busy)
 	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, 1));
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(0, res.err);
-	EXPECT_LE(0, cf_reader_kill(&busy, 1000));
+	EXPECT_LE(0, cf_reader_kill(&busy, PROMPT));
 }
 
 /* --- a late reader among looping ones --- */

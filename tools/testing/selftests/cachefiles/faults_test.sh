@@ -603,18 +603,18 @@ test_umount() {
 }
 
 thaw_later() {
-	sleep 3
+	sleep 2
 	exec fsfreeze -u "$store"
 }
 
-# The backing file system is frozen for three seconds, once with the cache's end meanwhile,
+# The backing file system is frozen for two seconds, once with the cache's end meanwhile,
 # which waits for that.
 test_frozen() {
 	local thawing
 
 	begin 48M || return
 	expect fsfreeze -f "$store"
-	sleep 3
+	sleep 2
 	expect fsfreeze -u "$store"
 	expect progress
 	cf_background thaw_later

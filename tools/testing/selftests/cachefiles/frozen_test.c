@@ -98,7 +98,7 @@ static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, boo
 		fd = disk(e, name, "stop");
 	ASSERT_LE(0, fd);
 	kill(s.pid, SIGKILL);
-	EXPECT_EQ(0, cf_server_wait(&s, PROMPT));
+	EXPECT_EQ(0, cf_server_wait(&s, LONG));
 	if (frozen) {
 		thaw(fd);
 	} else {
@@ -209,7 +209,7 @@ TEST_F(device, d39_reader_is_killed)
 		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, (i + 1) * 65536, 4096));
 	}
 	EXPECT_EQ(-ETIMEDOUT, cf_reader_wait(&r[1], &res, BRIEF));
-	EXPECT_LE(0, cf_reader_kill(&r[0], 1000));
+	EXPECT_LE(0, cf_reader_kill(&r[0], PROMPT));
 	/* What is there is there, also behind the page cache. */
 	ASSERT_EQ(0, cf_reader_start(&r[0], e->mnt, "file",
 				     &(struct cf_job) { .seed = 1, .len = 4096, .again = true }));

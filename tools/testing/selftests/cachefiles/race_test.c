@@ -149,7 +149,7 @@ TEST_F(race, trap)
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 8192, 4096));
 	EXPECT_EQ(r.pid, cf_delay_caught(trap, LONG));
-	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	EXPECT_EQ(-ESRCH, cf_delay_go(trap));
 }
 
@@ -200,7 +200,7 @@ TEST_F(race, d07_dropped_before_open)
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, cf_task_start(&c.task, do_read, &c));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	EXPECT_EQ(0, until_idle(e));
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
@@ -251,7 +251,7 @@ TEST_F(race, d07_dropped_while_attached)
 	ASSERT_LE(0, drop);
 	ASSERT_EQ(0, cf_task_start(&c.task, do_copen, &c));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	ASSERT_LT(0, cf_delay_caught(drop, LONG));
 	EXPECT_EQ(0, cf_delay_go(drop));
 	/* Time enough for a withdrawal that would not wait. */
@@ -856,7 +856,7 @@ TEST_F(race, dropped_during_an_old_fill)
 	ASSERT_EQ(0, cf_expect(e->dev, &c.m, CACHEFILES_OP_OPEN, LONG));
 	ASSERT_EQ(0, cf_task_start(&c.task, do_copen, &c));
 	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&c.task, &ret, BRIEF));
-	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	ASSERT_LE(0, cf_env_umount(e, PROMPT));
 	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
 	EXPECT_EQ(-EIO, ret);

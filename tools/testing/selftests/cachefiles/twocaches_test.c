@@ -18,7 +18,7 @@
 #define FILES		6
 #define FILE_SIZE	150000
 /* A round of a load takes a fraction of this, also with others around. */
-#define HICCUP		5000
+#define HICCUP		LONG
 
 /* What a load in a child says of itself. */
 struct load {
@@ -924,7 +924,7 @@ TEST_F_TIMEOUT(side_by_side, unload, 300)
 {
 	const char *const unload[] = { "modprobe", "-r", "ondemandfs", "cachefiles", NULL };
 	const char *const load[] = { "modprobe", "-a", "cachefiles", "ondemandfs", NULL };
-	long long end = cf_now() + cf_ms(LONG);
+	long long end;
 	int ret;
 
 	if (access("/sys/module/cachefiles/refcnt", F_OK))
@@ -951,6 +951,7 @@ TEST_F_TIMEOUT(side_by_side, unload, 300)
 	close(self->e.dev);
 	self->e.dev = -1;
 	/* The last processes have to be reaped. */
+	end = cf_now() + cf_ms(LONG);
 	do {
 		ret = cf_run(20000, unload);
 	} while (ret && cf_now() < end && !poll(NULL, 0, 100));

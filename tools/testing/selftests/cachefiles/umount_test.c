@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * With a daemon that holds the device and never answers, whoever is killed is
- * gone, and every unmount is done, within two seconds.
+ * gone, and every unmount is done, within a second.
  */
 #include "harness.h"
 
@@ -34,7 +34,7 @@ static void kill_and_umount(struct __test_metadata *_metadata, struct cf_env *e,
 	for (int i = 0; i < READERS; i++)
 		kill(r[i].pid, SIGKILL);
 	for (int i = 0; i < READERS; i++) {
-		EXPECT_LE(0, cf_reader_kill(&r[i], 1000));
+		EXPECT_LE(0, cf_reader_kill(&r[i], PROMPT));
 	}
 	ret = cf_env_umount(e, PROMPT);
 	EXPECT_LE(0, ret) {
@@ -52,6 +52,32 @@ TEST_F(ondemand, readers_killed_requests_sent)
 	kill_and_umount(_metadata, &self->e, true);
 }
 
+/* That second itself. A machine that stalls may do so twice. */
+TEST_F(ondemand, within_a_second)
+{
+	struct cf_env *e = &self->e;
+	int killed, unmounted;
+	struct cf_reader r;
+	struct cf_msg m;
+
+	for (int i = 0; i < 3; i++) {
+		ASSERT_LE(0, open_object(e, &r, "file", MB, &m));
+		ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		killed = cf_reader_kill(&r, PROMPT);
+		ASSERT_LE(0, killed);
+		unmounted = cf_env_umount(e, PROMPT);
+		ASSERT_LE(0, unmounted);
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
+		close(cf_close(&m)->fd);
+		ASSERT_EQ(0, cf_env_mount(e));
+		if (killed <= cf_ms(1000) && unmounted <= cf_ms(1000))
+			break;
+	}
+	EXPECT_GE(cf_ms(1000), killed);
+	EXPECT_GE(cf_ms(1000), unmounted);
+}
+
 /* The same with the object's descriptor closed, so that it waits for a reopen. */
 TEST_F(ondemand, readers_killed_while_reopening)
 {
@@ -65,7 +91,7 @@ TEST_F(ondemand, readers_killed_while_reopening)
 	close(fd);
 	ASSERT_EQ(0, start_stream(e, &r, "file", 1, 0, MB));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
-	EXPECT_LE(0, cf_reader_kill(&r, 1000));
+	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 
