@@ -4,6 +4,7 @@
  * back as long as it is the same, and tells its daemon how it goes.
  */
 #include "harness.h"
+#include "lib/task.h"
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -195,10 +196,11 @@ static int wait_for_events(void *arg)
 	return ret & w->events && cf_now() - start < cf_ms(LONG) ? 0 : ETIMEDOUT;
 }
 
-/* Poll in a child; cf_child() closes what it does not know. */
+/* Poll in a child, until it sleeps; cf_child() closes what it does not know. */
 static int start_poll(struct cf_reader *r, struct wake *w)
 {
 	pid_t pid;
+	char byte;
 	int p[2];
 
 	if (pipe2(p, O_CLOEXEC))
@@ -220,7 +222,7 @@ static int start_poll(struct cf_reader *r, struct wake *w)
 	r->pid = pid;
 	r->pipe = p[0];
 	r->pidfd = cf_pidfd(pid);
-	return read(p[0], &pid, 1) == 1 ? 0 : -EPIPE;
+	return read(p[0], &byte, 1) == 1 ? cf_task_sleeps(pid, LONG) : -EPIPE;
 }
 
 /* A daemon that sleeps in poll is woken by what poll reports. */

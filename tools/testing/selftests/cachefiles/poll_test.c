@@ -4,6 +4,7 @@
  * hang-up exactly when the cache is dead.
  */
 #include "harness.h"
+#include "lib/task.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -99,14 +100,16 @@ TEST_F(ondemand, d29_follows_the_queue)
 }
 
 struct waiter {
-	int	dev;
-	int	revents;
+	int		dev;
+	int		revents;
+	atomic_int	id;		/* of the thread, when it is about to sleep */
 };
 
 static void *wait_poll(void *arg)
 {
 	struct waiter *w = arg;
 
+	atomic_store(&w->id, gettid());
 	w->revents = cf_poll(w->dev, POLLIN, cf_ms(LONG));
 	return NULL;
 }
@@ -119,10 +122,27 @@ static void *wait_epoll(void *arg)
 
 	epoll_ctl(ep, EPOLL_CTL_ADD, w->dev, &ev);
 	ev.events = 0;
+	atomic_store(&w->id, gettid());
 	epoll_wait(ep, &ev, 1, cf_ms(LONG));
 	w->revents = ev.events;
 	close(ep);
 	return NULL;
+}
+
+/* Have a thread sleep, with nothing to be delivered. */
+static int start_waiter(pthread_t *thread, void *(*how)(void *arg), struct waiter *w, int dev)
+{
+	int ret;
+
+	w->dev = dev;
+	w->revents = 0;
+	atomic_store(&w->id, 0);
+	ret = pthread_create(thread, NULL, how, w);
+	if (ret)
+		return -ret;
+	while (!atomic_load(&w->id))
+		sched_yield();
+	return cf_task_sleeps(atomic_load(&w->id), LONG);
 }
 
 TEST_F(ondemand, wakes_sleepers)
@@ -137,8 +157,7 @@ TEST_F(ondemand, wakes_sleepers)
 	char name[16];
 
 	for (int i = 0; i < 2; i++) {
-		w = (struct waiter) { .dev = e->dev };
-		ASSERT_EQ(0, pthread_create(&thread, NULL, how[i], &w));
+		ASSERT_EQ(0, start_waiter(&thread, how[i], &w, e->dev));
 		snprintf(name, sizeof(name), "f%d", i);
 		ASSERT_EQ(0, start_stat(e, &r, name));
 		pthread_join(thread, NULL);
@@ -146,8 +165,7 @@ TEST_F(ondemand, wakes_sleepers)
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 
 		/* Asleep while there is only something handed out. */
-		w.revents = 0;
-		ASSERT_EQ(0, pthread_create(&thread, NULL, how[i], &w));
+		ASSERT_EQ(0, start_waiter(&thread, how[i], &w, e->dev));
 		EXPECT_EQ(0, cf_reader_done(&r));
 		close(cf_open_fd(&m));
 		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -EIO));
@@ -176,8 +194,7 @@ TEST_F(ondemand, d21_wakes_on_requeue)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	w = (struct waiter) { .dev = e->dev };
-	ASSERT_EQ(0, pthread_create(&thread, NULL, wait_epoll, &w));
+	ASSERT_EQ(0, start_waiter(&thread, wait_epoll, &w, e->dev));
 	close(fd);
 	pthread_join(thread, NULL);
 	EXPECT_EQ(POLLIN, w.revents);

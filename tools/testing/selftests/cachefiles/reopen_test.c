@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 /* Expect the reopening of what @old opened, and answer it with @size. */
 static int reopen(struct cf_env *e, const struct cf_msg *old, long long size,
@@ -333,9 +334,10 @@ static void read_closed(struct __test_metadata *_metadata, struct cf_env *e,
 
 struct sleeper {
 	int		ep;
+	int		end;		/* readable when it is over */
 	int		events;		/* how often it was woken */
 	struct cf_env	*e;
-	struct cf_reader *r;
+	pthread_t	thread;
 };
 
 /* Refuses what it is woken for; each wake-up has to bring an OPEN. */
@@ -345,7 +347,7 @@ static void *refuse_when_woken(void *arg)
 	struct epoll_event ev;
 	struct cf_msg m;
 
-	while (epoll_wait(s->ep, &ev, 1, cf_ms(10000)) > 0 && ev.data.fd == s->e->dev) {
+	while (epoll_wait(s->ep, &ev, 1, cf_ms(LONG)) > 0 && ev.data.fd == s->e->dev) {
 		s->events++;
 		if (cf_read(s->e->dev, &m) <= 0 || m.hdr.opcode != CACHEFILES_OP_OPEN ||
 		    cf_copen(s->e->dev, m.hdr.msg_id, -ENODATA))
@@ -356,33 +358,42 @@ static void *refuse_when_woken(void *arg)
 }
 
 static void sleeper_start(struct __test_metadata *_metadata, struct sleeper *s,
-			  struct cf_env *e, struct cf_reader *r, pthread_t *thread)
+			  struct cf_env *e)
 {
 	struct epoll_event dev = { .events = EPOLLIN | EPOLLET, .data.fd = e->dev };
-	struct epoll_event end = { .events = EPOLLIN, .data.fd = r->pipe };
+	struct epoll_event end = { .events = EPOLLIN };
 
-	*s = (struct sleeper) { .ep = epoll_create1(EPOLL_CLOEXEC), .e = e, .r = r };
+	*s = (struct sleeper) { .ep = epoll_create1(EPOLL_CLOEXEC), .e = e };
 	ASSERT_LE(0, s->ep);
+	s->end = eventfd(0, EFD_CLOEXEC);
+	ASSERT_LE(0, s->end);
+	end.data.fd = s->end;
 	ASSERT_EQ(0, epoll_ctl(s->ep, EPOLL_CTL_ADD, e->dev, &dev));
-	ASSERT_EQ(0, epoll_ctl(s->ep, EPOLL_CTL_ADD, r->pipe, &end));
-	ASSERT_EQ(0, pthread_create(thread, NULL, refuse_when_woken, s));
+	ASSERT_EQ(0, epoll_ctl(s->ep, EPOLL_CTL_ADD, s->end, &end));
+	ASSERT_EQ(0, pthread_create(&s->thread, NULL, refuse_when_woken, s));
+}
+
+static void sleeper_stop(struct sleeper *s)
+{
+	eventfd_write(s->end, 1);
+	pthread_join(s->thread, NULL);
+	close(s->end);
+	close(s->ep);
 }
 
 /* The daemon keeps the descriptor of the OPEN that it has refused. */
 TEST_F(ondemand, d21_refused_fd_kept)
 {
 	struct cf_env *e = &self->e;
-	pthread_t thread;
 	struct cf_reader r;
 	struct sleeper s;
 	struct cf_msg m;
 
 	read_closed(_metadata, e, &r, &m);
-	sleeper_start(_metadata, &s, e, &r, &thread);
+	sleeper_start(_metadata, &s, e);
 	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENODATA));
 	refused_at_once(_metadata, &r);
-	pthread_join(thread, NULL);
-	close(s.ep);
+	sleeper_stop(&s);
 	/* The page cache asks once more, and no more often. */
 	EXPECT_GE(1, s.events);
 	EXPECT_EQ(1, cf_idle(e->dev));
@@ -394,22 +405,20 @@ TEST_F(ondemand, d21_refused_fd_kept)
 TEST_F(ondemand, d21_refused_fd_closed)
 {
 	struct cf_env *e = &self->e;
-	pthread_t thread;
 	struct cf_reader r;
 	struct sleeper s;
 	struct cf_msg m;
 
 	for (int first = 0; first < 2; first++) {
 		read_closed(_metadata, e, &r, &m);
-		sleeper_start(_metadata, &s, e, &r, &thread);
+		sleeper_start(_metadata, &s, e);
 		if (first)
 			close(cf_open_fd(&m));
 		ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, -ENODATA));
 		if (!first)
 			close(cf_open_fd(&m));
 		refused_at_once(_metadata, &r);
-		pthread_join(thread, NULL);
-		close(s.ep);
+		sleeper_stop(&s);
 		EXPECT_GE(1, s.events);
 		EXPECT_EQ(1, cf_idle(e->dev));
 		ASSERT_LE(0, cf_env_umount(e, PROMPT));

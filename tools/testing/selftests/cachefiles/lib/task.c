@@ -2,9 +2,12 @@
 /* A system call that another thread makes; see task.h. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "cache.h"
 #include "daemon.h"
 #include "task.h"
 
@@ -40,4 +43,24 @@ int cf_task_wait(struct cf_task *t, int *ret, int ms)
 	close(t->event);
 	*ret = t->ret;
 	return 0;
+}
+
+int cf_task_sleeps(pid_t id, int ms)
+{
+	long long end = cf_now() + cf_ms(ms);
+	char path[32], text[256];
+	const char *name;
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", id);
+	do {
+		ret = cf_read_file(path, text, sizeof(text));
+		if (ret < 0)
+			return ret;
+		/* Its state follows its name, which is in brackets and may have some. */
+		name = strrchr(text, ')');
+		if (name && !strncmp(name, ") S", 3))
+			return 0;
+	} while (cf_now() < end && !poll(NULL, 0, 1));
+	return -ETIMEDOUT;
 }

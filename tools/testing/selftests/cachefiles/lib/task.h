@@ -4,6 +4,7 @@
 #define CF_TASK_H
 
 #include <pthread.h>
+#include <sys/types.h>
 
 struct cf_task {
 	int		(*fn)(void *arg);
@@ -17,5 +18,8 @@ struct cf_task {
 int cf_task_start(struct cf_task *t, int (*fn)(void *arg), void *arg);
 /* Has it returned? 0 with the result in @ret, or -ETIMEDOUT; to be called until it has. */
 int cf_task_wait(struct cf_task *t, int *ret, int ms);
+
+/* Wait until thread @id sleeps in a system call: 0, -ETIMEDOUT, or -ENOENT if it has ended. */
+int cf_task_sleeps(pid_t id, int ms);
 
 #endif /* CF_TASK_H */
