@@ -437,6 +437,17 @@ read_all() {
 	cf_umount "$mnt"
 }
 
+# settle KIND: the netfs of 6.12 does not always let the last page of a file be stored, so
+# that what a reading has left out may take another one
+settle() {
+	for _ in {1..8}; do
+		cf_counts DownOps:DL
+		read_all "$1" || return
+		[ "$(cf_counted DownOps:DL)" -gt 0 ] || return 0
+	done
+	cf_fail "there are downloads again and again"
+}
+
 # both_ways KIND
 both_ways() {
 	local size store reader
@@ -450,7 +461,7 @@ both_ways() {
 	cf_pattern write "$export/$(hex n 200)" 8 0 20000
 	stores a b || return
 	with stock a && read_all "$1" && read_all "$1"
-	with ours b && read_all "$1" && read_all "$1"
+	with ours b && read_all "$1" && settle "$1"
 	without
 	alike attributes a b
 
