@@ -14,6 +14,7 @@
  */
 #include <linux/file.h>
 #include <linux/lockdep.h>
+#include <linux/pagemap.h>
 #include <linux/security.h>
 #include <linux/stat.h>
 #include <linux/timekeeping.h>
@@ -307,6 +308,8 @@ static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
 		return ERR_PTR(ret);
 	}
 	cachefiles_namei_set_mode(file);
+	/* Likewise, if somebody has read it who has nothing to do with the cache. */
+	invalidate_mapping_pages(file->f_mapping, 0, -1);
 	touch_atime(&file->f_path);
 	return file;
 }

@@ -589,8 +589,8 @@ static void start(struct __test_metadata *_metadata, struct model *m, struct cf_
 	ASSERT_LE(0, m->fd);
 }
 
-/* End the cache and begin it again, with nothing in memory. */
-static void again(struct __test_metadata *_metadata, struct model *m, struct cf_mounted *store)
+/* End the cache, with nothing in memory. */
+static void end(struct __test_metadata *_metadata, struct model *m, struct cf_mounted *store)
 {
 	ASSERT_LE(0, cf_env_umount(m->e, LONG));
 	close(m->fd);
@@ -598,6 +598,11 @@ static void again(struct __test_metadata *_metadata, struct model *m, struct cf_
 	close(m->e->dev);
 	m->e->dev = -1;
 	ASSERT_EQ(0, cf_backing_remount(store));
+}
+
+/* And begin it again. */
+static void again(struct __test_metadata *_metadata, struct model *m)
+{
 	m->e->dev = cf_device();
 	ASSERT_LE(0, m->e->dev);
 	ASSERT_EQ(0, cf_env_bind(m->e));
@@ -642,9 +647,37 @@ TEST_F_TIMEOUT(suitable, read_beside_what_is_missing, 120)
 	fill(_metadata, &m, 0, 8, STORED);
 	fill(_metadata, &m, 9, 7, STORED);
 	fill(_metadata, &m, 31, 1, STORED);
-	again(_metadata, &m, &self->s.m);
+	end(_metadata, &m, &self->s.m);
+	again(_metadata, &m);
 	read_back(_metadata, &m, 200, 1, CF_BLOCK, false);
 	fill(_metadata, &m, 8, 1, STORED);
+	read_back(_metadata, &m, 0, 64, 64 * CF_BLOCK, false);
+	munmap(m.shared, GRANULES * CF_BLOCK);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
+/* Nor does it count what somebody else has brought into memory by reading the file. */
+TEST_F_TIMEOUT(suitable, read_by_somebody_else, 120)
+{
+	struct cf_env *e = &self->s.e;
+	char path[512], store[160];
+	static char all[SIZE];
+	struct model m;
+	int fd;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	start(_metadata, &m, e);
+	fill(_metadata, &m, 0, 8, STORED);
+	fill(_metadata, &m, 31, 1, STORED);
+	end(_metadata, &m, &self->s.m);
+	snprintf(store, sizeof(store), "%s/cache", e->dir);
+	ASSERT_EQ(1, cf_tree_count(store, found_file, path));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ((ssize_t)SIZE, read(fd, all, SIZE));
+	close(fd);
+	again(_metadata, &m);
 	read_back(_metadata, &m, 0, 64, 64 * CF_BLOCK, false);
 	munmap(m.shared, GRANULES * CF_BLOCK);
 	ASSERT_LE(0, cf_env_umount(e, LONG));
@@ -694,9 +727,11 @@ TEST_F_TIMEOUT(suitable, granules, 600)
 	ASSERT_EQ(0, cf_drop_caches("1"));
 	read_back(_metadata, &m, 0, 48, 2 * CF_BLOCK, true);
 
-	again(_metadata, &m, &self->s.m);
+	end(_metadata, &m, &self->s.m);
+	again(_metadata, &m);
 	read_back(_metadata, &m, 0, GRANULES, CF_BLOCK, false);
-	again(_metadata, &m, &self->s.m);
+	end(_metadata, &m, &self->s.m);
+	again(_metadata, &m);
 	m.nr_reads = 0;
 	read_back(_metadata, &m, 0, GRANULES, 16 * CF_BLOCK, true);
 	EXPECT_EQ(0, m.nr_reads);
