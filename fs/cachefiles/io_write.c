@@ -150,7 +150,8 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
 	ret = cachefiles_inject_write_error();
 	if (!ret) {
 		nofs = memalloc_nofs_save();
-		ret = cachefiles_io_do_write(file, pos, from);
+		with_cache_creds(cache)
+			ret = cachefiles_io_do_write(file, pos, from);
 		memalloc_nofs_restore(nofs);
 	}
 	cachefiles_space_end_write(cache, len);
@@ -294,8 +295,9 @@ static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct io
 	ret = cachefiles_write_reserve(write->object, iocb->ki_filp, write->pos, write->len);
 	if (!ret) {
 		fscache_count_write();
-		ret = cachefiles_inject_write_error() ?:
-		      vfs_iocb_iter_write(iocb->ki_filp, iocb, from);
+		with_cache_creds(cache)
+			ret = cachefiles_inject_write_error() ?:
+			      vfs_iocb_iter_write(iocb->ki_filp, iocb, from);
 		if (ret != -EIOCBQUEUED)
 			cachefiles_space_end_write(cache, write->len);
 	}

@@ -598,7 +598,8 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 
 /*
  * What lies behind the end of the object in its last granule is nobody's content:
- * when the end moves, that granule is given up.
+ * when the end moves, that granule is given up.  The netfs may have stored more than the
+ * cookie tells, so what counts for cutting is what there is.
  */
 static void cachefiles_object_resize(struct netfs_cache_resources *cres, loff_t new_size)
 {
@@ -609,9 +610,9 @@ static void cachefiles_object_resize(struct netfs_cache_resources *cres, loff_t 
 
 	if (object->od || !file)
 		return;
-	if (new_size < old_size)
+	if (new_size != old_size)
 		cachefiles_object_cut(object, file, new_size);
-	else if (new_size > old_size && !IS_ALIGNED(old_size, CACHEFILES_GRANULE))
+	if (new_size > old_size && !IS_ALIGNED(old_size, CACHEFILES_GRANULE))
 		cachefiles_presence_forget(object, file, old_size, old_size + 1);
 	cookie->object_size = new_size;
 }

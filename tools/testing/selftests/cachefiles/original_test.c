@@ -820,6 +820,22 @@ TEST_F(original, written_during_the_end)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/* A file that grew, of which the cookie was not told, is cut like any other. */
+TEST_F(original, resized_after_it_grew)
+{
+	int nf = self->nf, c;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 100, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 0, 12288, 12000));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+	ASSERT_EQ(0, cf_nf_check(nf, c, 1, 4096, 8192, 12000));
+	ASSERT_EQ(0, cf_nf_resize(nf, c, 5000));
+	ASSERT_EQ(0, cf_nf_resize(nf, c, 12000));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 4096, 8192, 12000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
 /* Cut and store as one who may not make files larger than a byte: 0 or an errno. */
 static int limited(int nf, int c)
 {
