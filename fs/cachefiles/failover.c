@@ -52,23 +52,6 @@ void cachefiles_failover_fd_gone_locked(struct cachefiles_ondemand *od, struct l
 	cachefiles_failover_requeue_locked(od, NULL);
 }
 
-/**
- * cachefiles_failover_requeue_open_locked - Have an OPEN delivered once more
- * @od: An od whose OPEN is SENT.
- *
- * The descriptor that went with it becomes stale.  The caller brings the ready list up to
- * date and wakes daemons.
- *
- * Context: queue->lock held.
- */
-void cachefiles_failover_requeue_open_locked(struct cachefiles_ondemand *od)
-{
-	lockdep_assert_held(&od->queue->lock);
-	cachefiles_req_set_state(&od->open, CACHEFILES_REQ_QUEUED);
-	cachefiles_req_set_reader_locked(&od->open, NULL);
-	od->anon = NULL;
-}
-
 static void cachefiles_failover_restore_open_locked(struct cachefiles_ondemand *od,
 						    const struct pid *except)
 {
@@ -76,7 +59,7 @@ static void cachefiles_failover_restore_open_locked(struct cachefiles_ondemand *
 	if (od->open.reader == except)
 		return;
 	if (od->open.state == CACHEFILES_REQ_SENT)
-		cachefiles_failover_requeue_open_locked(od);
+		cachefiles_od_requeue_open_locked(od);
 	else if (od->open.state == CACHEFILES_REQ_ATTACHING)
 		cachefiles_req_set_reader_locked(&od->open, NULL);
 }

@@ -177,6 +177,23 @@ void cachefiles_od_end_reads_locked(struct cachefiles_ondemand *od, int error,
 }
 
 /**
+ * cachefiles_od_requeue_open_locked - Have an OPEN delivered once more
+ * @od: An od whose OPEN is SENT.
+ *
+ * The descriptor that went with it becomes stale.  The caller brings the ready list up to
+ * date and wakes daemons.
+ *
+ * Context: queue->lock held.
+ */
+void cachefiles_od_requeue_open_locked(struct cachefiles_ondemand *od)
+{
+	lockdep_assert_held(&od->queue->lock);
+	cachefiles_req_set_state(&od->open, CACHEFILES_REQ_QUEUED);
+	cachefiles_req_set_reader_locked(&od->open, NULL);
+	od->anon = NULL;
+}
+
+/**
  * cachefiles_ondemand_cancel - End every read of an object at once
  * @object: The object; the caller holds an access on its cookie.
  *

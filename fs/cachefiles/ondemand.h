@@ -373,6 +373,7 @@ int cachefiles_ondemand_command(struct cachefiles_cache *cache, const char *name
 extern struct workqueue_struct *cachefiles_ondemand_wq;
 void cachefiles_od_set_state(struct cachefiles_ondemand *od, enum cachefiles_od_state state);
 void cachefiles_od_get(struct cachefiles_ondemand *od);
+void cachefiles_od_requeue_open_locked(struct cachefiles_ondemand *od);
 void cachefiles_od_end_reads_locked(struct cachefiles_ondemand *od, int error,
 				    struct list_head *done);
 
@@ -450,7 +451,6 @@ int cachefiles_reply_read_complete(struct cachefiles_anon *anon, u32 id);
  */
 bool cachefiles_failover_reopens(const struct cachefiles_ondemand *od);
 void cachefiles_failover_fd_gone_locked(struct cachefiles_ondemand *od, struct list_head *done);
-void cachefiles_failover_requeue_open_locked(struct cachefiles_ondemand *od);
 int cachefiles_failover_restore(struct cachefiles_cache *cache);
 
 #else /* CONFIG_CACHEFILES_ONDEMAND */

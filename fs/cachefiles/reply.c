@@ -117,7 +117,7 @@ static int cachefiles_copen_settle(struct cachefiles_ondemand *od, loff_t size, 
 	if (error && fatal_signal_pending(current)) {
 		cachefiles_req_set_state(&od->open, CACHEFILES_REQ_SENT);
 		if (!od->open.reader) {
-			cachefiles_failover_requeue_open_locked(od);
+			cachefiles_od_requeue_open_locked(od);
 			cachefiles_queue_update(od);
 			cachefiles_queue_wake(od->queue);
 		}
