@@ -64,6 +64,10 @@ struct cachefiles_cache *cachefiles_cache_alloc(void)
 
 	if (!cache)
 		return NULL;
+	if (init_srcu_struct(&cache->reads)) {
+		kfree(cache);
+		return NULL;
+	}
 
 	refcount_set(&cache->ref, 1);
 	mutex_init(&cache->cmd_mutex);
@@ -94,7 +98,7 @@ void cachefiles_cache_get(struct cachefiles_cache *cache)
  * cachefiles_cache_put - Return a reference on the record of a cache
  * @cache: The cache
  *
- * Context: Any but hard interrupt; no spinlock of the cache is held.
+ * Context: May sleep; no spinlock of the cache is held.
  */
 void cachefiles_cache_put(struct cachefiles_cache *cache)
 {
@@ -102,6 +106,7 @@ void cachefiles_cache_put(struct cachefiles_cache *cache)
 		return;
 
 	cachefiles_ondemand_free_cache(cache);
+	cleanup_srcu_struct(&cache->reads);
 	mutex_destroy(&cache->cmd_mutex);
 	kfree(cache->dir_name);
 	kfree(cache->tag);

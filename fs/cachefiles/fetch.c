@@ -243,13 +243,14 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	if (!file)
 		return -EIO;
 
-	io->reading = cachefiles_io_begin_read();
+	io->reading = cachefiles_io_begin_read(io->req.od->cache);
 	end = io->pos + (loff_t)io->len;
 	settled = cachefiles_fetch_settled(io, end);
 	nofs = memalloc_nofs_save();
 	/* Ask first what is likely: a hole, or data if they were just fetched. */
 	data = io->fetched ? io->pos : cachefiles_presence_next_data(file, io->pos, end);
-	hole = data == io->pos ? cachefiles_presence_next_hole(file, io->pos, end) : io->pos;
+	hole = data == io->pos ? cachefiles_presence_next_hole(file, look->size, io->pos, end) :
+				 io->pos;
 	memalloc_nofs_restore(nofs);
 	ret = min3(data, hole, (loff_t)0);
 	if (!ret && hole > io->pos) {
@@ -263,7 +264,7 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 			return 0;
 		}
 	}
-	cachefiles_io_end_read(io->reading);
+	cachefiles_io_end_read(io->req.od->cache, io->reading);
 	fput(file);
 	if (ret == CACHEFILES_LOOK_FETCH)
 		return cachefiles_fetch_hole(io, hole, look, todo);

@@ -48,6 +48,7 @@
 #include <linux/refcount.h>
 #include <linux/sched/signal.h>
 #include <linux/spinlock.h>
+#include <linux/srcu.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -155,6 +156,9 @@ struct cachefiles_released {
  * @changes: Counts reasons for the daemon to ask again (S).
  * @changes_told: @changes when the daemon asked last (S).
  * @writing: Bytes on their way to the backing file system (A).
+ * @reads: Spans every read of an on-demand object from before the look that finds data
+ *	present to the completion, so that whoever has to take data away can wait until
+ *	nobody relies on them.
  * @teardown: Unbinds the cache after the device was closed.
  * @torn_down: @teardown is done.
  */
@@ -198,6 +202,7 @@ struct cachefiles_cache {
 	u32				changes;
 	u32				changes_told;
 	atomic64_t			writing;
+	struct srcu_struct		reads;
 
 	struct work_struct		teardown;
 	struct completion		torn_down;
@@ -348,9 +353,9 @@ char *cachefiles_key_name(struct fscache_cookie *cookie);
 /*
  * io_read.c
  */
-int cachefiles_io_begin_read(void);
-void cachefiles_io_end_read(int token);
-void cachefiles_io_wait_for_reads(void);
+int cachefiles_io_begin_read(struct cachefiles_cache *cache);
+void cachefiles_io_end_read(struct cachefiles_cache *cache, int token);
+void cachefiles_io_wait_for_reads(struct cachefiles_cache *cache);
 int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *iter);
 enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, struct file *file,
 					  loff_t start, size_t *len, bool *copy);
@@ -440,8 +445,9 @@ void cachefiles_object_exit(void);
  * presence.c
  */
 loff_t cachefiles_presence_next_data(struct file *file, loff_t pos, loff_t end);
-loff_t cachefiles_presence_next_hole(struct file *file, loff_t pos, loff_t end);
-bool cachefiles_presence_is_full(struct file *file, loff_t pos, loff_t end);
+loff_t cachefiles_presence_next_hole(struct file *file, loff_t size, loff_t pos, loff_t end);
+bool cachefiles_presence_is_full(struct cachefiles_object *object, struct file *file,
+				 loff_t pos, loff_t end);
 loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int whence);
 int cachefiles_presence_begin(struct cachefiles_object *object);
 bool cachefiles_presence_stays(struct cachefiles_object *object, int begun);

@@ -112,7 +112,7 @@ static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
 {
 	struct cachefiles_io *io = container_of(iocb, struct cachefiles_io, iocb);
 
-	cachefiles_io_end_read(io->reading);
+	cachefiles_io_end_read(io->req.od->cache, io->reading);
 	fput(iocb->ki_filp);
 	if (ret == io->len) {
 		iov_iter_zero(iov_iter_count(&io->tail), &io->tail);
@@ -187,7 +187,7 @@ void cachefiles_io_start(struct cachefiles_io *io, struct file *file, loff_t siz
 		/* It may be complete by now. */
 	} else if (ret != io->len && cachefiles_io_has_dying_helper(io)) {
 		io->iter = whole;
-		cachefiles_io_end_read(io->reading);
+		cachefiles_io_end_read(io->req.od->cache, io->reading);
 		fput(file);
 		cachefiles_io_defer(io);
 	} else {

@@ -9,49 +9,45 @@
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/srcu.h>
 #include <linux/uio.h>
 #include "delay.h"
 #include "internal.h"
 #include "vfs.h"
 
-/*
- * Spans every read from the look that found data present to the completion, so
- * that whoever has to take data away can wait until nobody relies on them.
- */
-DEFINE_STATIC_SRCU(cachefiles_reads);
-
 /**
  * cachefiles_io_begin_read - Begin to rely on data being present
+ * @cache: The cache; the caller keeps it until cachefiles_io_end_read().
  *
  * Context: any that may be followed by cachefiles_io_end_read(), also under a
  * spinlock.
  * Return: what to pass to cachefiles_io_end_read().
  */
-int cachefiles_io_begin_read(void)
+int cachefiles_io_begin_read(struct cachefiles_cache *cache)
 {
-	return srcu_down_read(&cachefiles_reads);
+	return srcu_down_read(&cache->reads);
 }
 
 /**
  * cachefiles_io_end_read - The data have been read
+ * @cache: The cache.
  * @token: What cachefiles_io_begin_read() has returned.
  *
  * Context: any.
  */
-void cachefiles_io_end_read(int token)
+void cachefiles_io_end_read(struct cachefiles_cache *cache, int token)
 {
-	srcu_up_read(&cachefiles_reads, token);
+	srcu_up_read(&cache->reads, token);
 }
 
 /**
  * cachefiles_io_wait_for_reads - Wait for reads that have begun
+ * @cache: The cache.
  *
- * Context: process, may sleep for the backing file systems.
+ * Context: process, may sleep for the backing file system.
  */
-void cachefiles_io_wait_for_reads(void)
+void cachefiles_io_wait_for_reads(struct cachefiles_cache *cache)
 {
-	synchronize_srcu(&cachefiles_reads);
+	synchronize_srcu(&cache->reads);
 }
 
 /**
@@ -172,7 +168,7 @@ static ssize_t cachefiles_read_submit(struct cachefiles_read *read, struct iov_i
 	read->cuts = cachefiles_presence_begin(object);
 	with_cache_creds(cachefiles_object_cache(object))
 		full = !READ_ONCE(object->distrusted) &&
-		       cachefiles_presence_is_full(file, pos, pos + read->len);
+		       cachefiles_presence_is_full(object, file, pos, pos + read->len);
 	memalloc_nofs_restore(nofs);
 	cachefiles_delay(CACHEFILES_DELAY_LOOKED);
 	return full ? cachefiles_io_read(file, &read->iocb, iter) : -ENODATA;
@@ -240,6 +236,7 @@ int cachefiles_io_read_async(struct cachefiles_object *object, struct file *file
 enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, struct file *file,
 					  loff_t start, size_t *len, bool *copy)
 {
+	loff_t size = READ_ONCE(object->cookie->object_size);
 	loff_t end = start + (loff_t)*len;
 	loff_t data = 0, hole = 0;
 	unsigned int nofs;
@@ -247,7 +244,8 @@ enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, stru
 	nofs = memalloc_nofs_save();
 	with_cache_creds(cachefiles_object_cache(object)) {
 		data = cachefiles_presence_next_data(file, start, end);
-		hole = data == start ? cachefiles_presence_next_hole(file, start, end) : start;
+		hole = data == start ? cachefiles_presence_next_hole(file, size, start, end) :
+				       start;
 	}
 	memalloc_nofs_restore(nofs);
 
@@ -283,6 +281,7 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
 			    size_t len, size_t granularity, loff_t *data_start, size_t *data_len)
 {
 	loff_t end = min_t(loff_t, start + (loff_t)len, i_size_read(file_inode(file)));
+	loff_t size = READ_ONCE(object->cookie->object_size);
 	loff_t data, hole, block, pos;
 
 	*data_start = -1;
@@ -298,7 +297,7 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
 			return -ENOBUFS;
 		if (data == end)
 			break;
-		hole = cachefiles_presence_next_hole(file, data, end);
+		hole = cachefiles_presence_next_hole(file, size, data, end);
 		if (hole < 0)
 			return -ENOBUFS;
 		data = round_up(data, block);

@@ -159,7 +159,7 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
 		ssize_t kept = ret < 0 ? 0 : round_down(ret, CACHEFILES_GRANULE);
 
 		cachefiles_delay(CACHEFILES_DELAY_WRITE_FAILED);
-		cachefiles_io_wait_for_reads();
+		cachefiles_io_wait_for_reads(cache);
 		cachefiles_presence_forget(object, file, pos + kept, pos + len);
 		if (kept || ret >= 0)
 			ret = kept ?: -EIO;
@@ -276,7 +276,7 @@ static int cachefiles_write_reserve(struct cachefiles_object *object, struct fil
 	if (ret != -ENOBUFS)
 		return ret;
 	with_cache_creds(cache)
-		full = cachefiles_presence_is_full(file, pos, pos + len);
+		full = cachefiles_presence_is_full(object, file, pos, pos + len);
 	if (!full)
 		return ret;
 	atomic64_add(len, &cache->writing);

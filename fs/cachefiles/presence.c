@@ -60,42 +60,47 @@ loff_t cachefiles_presence_next_data(struct file *file, loff_t pos, loff_t end)
 /**
  * cachefiles_presence_next_hole - Find what is missing next
  * @file: A backing file.
+ * @size: Of its object, in bytes.
  * @pos: Where to start, in bytes; there are data.
  * @end: Where to stop.
  *
  * Only whole granules are present, but that the last one of a file may be
- * shorter on disk.
+ * shorter on disk, if all of the object is there.
  *
  * Context: process, may sleep for the backing file system.
  * Return: where the first hole starts, between @pos and @end and @end if there is
  * none; or an error.
  */
-loff_t cachefiles_presence_next_hole(struct file *file, loff_t pos, loff_t end)
+loff_t cachefiles_presence_next_hole(struct file *file, loff_t size, loff_t pos, loff_t end)
 {
 	loff_t hole = cachefiles_vfs_llseek(file, pos, SEEK_HOLE);
-	loff_t size = i_size_read(file_inode(file));
+	loff_t top = i_size_read(file_inode(file));
 
 	if (hole < 0)
 		return hole;
-	if (hole <= size - (loff_t)CACHEFILES_GRANULE)
+	if (hole < size || hole <= top - (loff_t)CACHEFILES_GRANULE)
 		hole = round_down(hole, CACHEFILES_GRANULE);
 	else
-		hole = size;
+		hole = top;
 	return clamp(hole, pos, end);
 }
 
 /**
  * cachefiles_presence_is_full - Is all of a range present?
- * @file: A backing file.
+ * @object: The object.
+ * @file: Its backing file.
  * @pos: First byte.
  * @end: Behind the last byte.
  *
  * Context: process, may sleep for the backing file system.
  * Return: true if it is; false also if that can't be told.
  */
-bool cachefiles_presence_is_full(struct file *file, loff_t pos, loff_t end)
+bool cachefiles_presence_is_full(struct cachefiles_object *object, struct file *file,
+				 loff_t pos, loff_t end)
 {
-	return cachefiles_presence_next_hole(file, pos, end) == end;
+	loff_t size = READ_ONCE(object->cookie->object_size);
+
+	return cachefiles_presence_next_hole(file, size, pos, end) == end;
 }
 
 /**
@@ -121,7 +126,7 @@ loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int 
 		return data;
 	if (whence == SEEK_DATA)
 		return data < end ? data : -ENXIO;
-	return data > pos ? pos : cachefiles_presence_next_hole(file, pos, end);
+	return data > pos ? pos : cachefiles_presence_next_hole(file, size, pos, end);
 }
 
 /**

@@ -991,6 +991,48 @@ TEST_F_TIMEOUT(small_blocks, d66_part_of_a_granule_original, 120)
 	close(m.nf);
 }
 
+/* Nor of the last one, unless what is missing is behind the end. */
+TEST_F_TIMEOUT(small_blocks, part_of_the_last_granule, 120)
+{
+	static const struct {
+		int	hole;		/* of 1 KiB, in the granule */
+		bool	missing;
+	} p[] = { { 0, true }, { 1024, true }, { 2048, true }, { 3072, false } };
+	enum { SHORT = 4096 + 3000 };
+	struct cf_env *e = &self->s.e;
+	char path[512], name[16];
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, file;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	for (size_t i = 0; i < ARRAY_SIZE(p); i++) {
+		snprintf(name, sizeof(name), "file%zu", i);
+		fd = open_object(e, &r, name, SHORT, &m);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(8192, cf_fill(fd, 1, 0, 8192, SHORT));
+		ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, name, strlen(name), path,
+					sizeof(path)));
+		file = open(path, O_RDWR | O_CLOEXEC);
+		ASSERT_LE(0, file);
+		ASSERT_EQ(0, fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				       4096 + p[i].hole, 1024));
+		close(file);
+		ASSERT_EQ(0, start_read(e, &r, name, 1, 4096, 3000));
+		if (p[i].missing) {
+			ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+			ASSERT_EQ(0, serve_read(&m, fd, 1, SHORT));
+		}
+		EXPECT_EQ(3000, reader_outcome(&r));
+		EXPECT_EQ(1, cf_idle(e->dev));
+		close(fd);
+	}
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
 /* --- a full disk --- */
 
 /* Take all space there is: the ballast's descriptor and size. */

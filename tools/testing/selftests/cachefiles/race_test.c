@@ -706,6 +706,57 @@ TEST_F(race, looked_during_a_failed_fill)
 	EXPECT_EQ(4096, reader_outcome(&r));
 }
 
+/* A cache of its own beside that of @e, with a mount. */
+static int beside(struct cf_env *other, const struct cf_env *e)
+{
+	int ret;
+
+	*other = *e;
+	strcat(other->dir, "-two");
+	strcat(other->mnt, "-two");
+	strcat(other->tag, "-two");
+	strcat(other->volume, "-two");
+	if (mkdir(other->dir, 0700) || mkdir(other->mnt, 0755))
+		return -errno;
+	other->dev = cf_device();
+	ret = other->dev < 0 ? other->dev : cf_env_bind(other);
+	return ret ? ret : cf_env_mount(other);
+}
+
+/* Whom it waits for reads from the same cache: the disk of another one may hang. */
+TEST_F(race, failed_fill_beside_a_read)
+{
+	struct call c = { .seed = 1 };
+	struct cf_env *e = &self->e, other;
+	struct cf_reader r, first;
+	struct cf_msg m;
+	int fd, trap, ret;
+
+	ASSERT_EQ(0, beside(&other, e));
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(4096, cf_fill(fd, 1, 0, 4096, MB));
+	c.fd = open_object(&other, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	trap = cf_delay_arm("start", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, start_read(e, &first, "file", 1, 0, 4096));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ret = cf_error_injection(1);
+	if (ret == -ENOENT)
+		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
+	EXPECT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	cf_error_injection(0);
+	EXPECT_GT(0, ret);
+	EXPECT_EQ(0, cf_delay_go(trap));
+	EXPECT_EQ(4096, reader_outcome(&first));
+	close(c.fd);
+	EXPECT_LE(0, cf_env_umount(&other, PROMPT));
+	close(other.dev);
+}
+
 /*
  * A file system that waits where it can be killed tells a daemon so that is killed: what it
  * was writing is not there then, and that is all.
