@@ -192,6 +192,11 @@ has_released() {
 	[ "$(released f)" -ge "$1" ]
 }
 
+# no_volume: after the last file, FS-Cache lets go of the volume, which writes to the store
+no_volume() {
+	! grep -q nfs /proc/fs/fscache/volumes
+}
+
 # culling_has_ended: as far as the kernel has told
 culling_has_ended() {
 	[[ $(told | tail -n 1) != cull=1* ]]
@@ -540,6 +545,7 @@ test_foreign_volume() {
 	expect read_files "$nfs" {1..3}
 	expect umount "$nfs"
 	expect cf_wait 30 has_released 3
+	expect cf_wait 30 no_volume
 	volume=$(find "$cache" -mindepth 1 -maxdepth 1 -name 'Infs*')
 	expect setfattr -n user.CacheFiles.cache -v 0x01020304 "$volume" || return
 	before=$(stat -c %i "$volume")
