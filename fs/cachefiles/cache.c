@@ -28,10 +28,9 @@ static LIST_HEAD(cachefiles_caches);
 
 /*
  * Tear-downs run here, so that a daemon can die while its backing file system
- * hangs.  Until one is done, the cache keeps its directory and its tag.  What
- * a bind must not do with the resource limits of the daemon runs here, too.
+ * hangs.  Until one is done, the cache keeps its directory and its tag.
  */
-struct workqueue_struct *cachefiles_wq;
+static struct workqueue_struct *cachefiles_wq;
 static atomic_t cachefiles_teardowns = ATOMIC_INIT(0);
 static DECLARE_WAIT_QUEUE_HEAD(cachefiles_teardown_wait);
 

@@ -294,12 +294,16 @@ cachefiles_cache_state(const struct cachefiles_cache *cache)
 	return smp_load_acquire(&cache->state);
 }
 
+/* What those outside are told if the kernel was to start something again: it was interrupted. */
+static inline ssize_t cachefiles_outside_error(ssize_t ret)
+{
+	return ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK ? -EINTR : ret;
+}
+
 /* Has something been cut short because this task is being killed? */
 static inline bool cachefiles_was_killed(int error)
 {
-	return fatal_signal_pending(current) &&
-	       (error == -EINTR ||
-		(error <= -ERESTARTSYS && error >= -ERESTART_RESTARTBLOCK));
+	return fatal_signal_pending(current) && cachefiles_outside_error(error) == -EINTR;
 }
 
 extern unsigned int cachefiles_debug_mask;
@@ -314,9 +318,6 @@ do {										\
 /*
  * cache.c
  */
-
-/* Unbound: for binding and tearing down. */
-extern struct workqueue_struct *cachefiles_wq;
 
 struct cachefiles_cache *cachefiles_cache_alloc(void);
 void cachefiles_cache_get(struct cachefiles_cache *cache);
@@ -371,6 +372,7 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
  */
 int cachefiles_io_write_init(void);
 void cachefiles_io_write_exit(void);
+int cachefiles_io_delegate(int (*run)(void *data), void *data);
 int cachefiles_io_insist(int (*run)(void *data), void *data);
 ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
 			    struct iov_iter *from);

@@ -119,10 +119,8 @@ static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
 		ret = 0;
 	} else if (ret >= 0) {
 		ret = -EIO;	/* All of it was present, so the rest was lost. */
-	} else if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK) {
-		ret = -EINTR;
 	}
-	cachefiles_io_complete(io, ret);
+	cachefiles_io_complete(io, cachefiles_outside_error(ret));
 }
 
 /**

@@ -124,10 +124,8 @@ static void cachefiles_read_put(struct cachefiles_read *read)
 /* What the read has come to, when all is said: @ret bytes were read. */
 static ssize_t cachefiles_read_judge(const struct cachefiles_read *read, ssize_t ret)
 {
-	if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)
-		return -EINTR;
 	if (ret < 0)
-		return ret;
+		return cachefiles_outside_error(ret);
 	if (READ_ONCE(read->object->cookie->inval_counter) != read->inval_counter ||
 	    !cachefiles_presence_stays(read->object, read->cuts))
 		return -ESTALE;

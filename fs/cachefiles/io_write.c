@@ -61,7 +61,16 @@ static void cachefiles_errand_work(struct work_struct *work)
 	memalloc_nofs_restore(nofs);
 }
 
-static int cachefiles_io_delegate(int (*run)(void *data), void *data)
+/**
+ * cachefiles_io_delegate - Have a worker do something
+ * @run: Does it.  No signal cuts it short, files may become as large as it likes, and
+ *	nothing is allocated into a file system.
+ * @data: Its argument.
+ *
+ * Context: process; sleeps until it is done.
+ * Return: what @run has returned.
+ */
+int cachefiles_io_delegate(int (*run)(void *data), void *data)
 {
 	struct cachefiles_errand errand = { .run = run, .data = data };
 
@@ -238,10 +247,8 @@ static void cachefiles_write_fail_work(struct work_struct *work)
 
 static int cachefiles_write_error(const struct cachefiles_write *write, ssize_t ret)
 {
-	if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)
-		return -EINTR;
 	if (ret < 0)
-		return ret;
+		return cachefiles_outside_error(ret);
 	return ret == write->len ? 0 : -EIO;
 }
 

@@ -15,7 +15,6 @@
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
-#include <linux/workqueue.h>
 #include "delay.h"
 #include "internal.h"
 #include "vfs.h"
@@ -368,43 +367,37 @@ static int cachefiles_probe_file(struct file *file)
 }
 
 struct cachefiles_probe {
-	struct work_struct	work;
 	struct cachefiles_cache	*cache;
 	bool			fit;
-	int			error;
 };
 
-static void cachefiles_probe_work(struct work_struct *work)
+static int cachefiles_probe_run_all(void *data)
 {
-	struct cachefiles_probe *probe = container_of(work, struct cachefiles_probe, work);
+	struct cachefiles_probe *probe = data;
 	struct cachefiles_cache *cache = probe->cache;
 	struct file *file;
+	int ret;
 
 	file = cachefiles_namei_tmpfile(cache, cache->store);
-	if (IS_ERR(file)) {
-		probe->error = PTR_ERR(file);
-		return;
-	}
-	probe->error = cachefiles_xattr_probe(cache, file);
-	probe->fit = !probe->error;
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	ret = cachefiles_xattr_probe(cache, file);
+	probe->fit = !ret;
 	if (probe->fit) {
 		with_cache_creds(cache)
-			probe->error = cachefiles_probe_file(file);
+			ret = cachefiles_probe_file(file);
 	}
 	cachefiles_namei_release(cache, file, false);
+	return ret;
 }
 
 /* Returns 0, -ENOBUFS if there is no space to tell, or else with the reason if it is not fit. */
 static int cachefiles_presence_try(struct cachefiles_cache *cache, const char **reason)
 {
 	struct cachefiles_probe probe = { .cache = cache };
+	int ret = cachefiles_io_delegate(cachefiles_probe_run_all, &probe);
 
-	INIT_WORK_ONSTACK(&probe.work, cachefiles_probe_work);
-	queue_work(cachefiles_wq, &probe.work);
-	flush_work(&probe.work);
-	destroy_work_on_stack(&probe.work);
-
-	switch (probe.error) {
+	switch (ret) {
 	case -EOPNOTSUPP:
 	case -EINVAL:
 		*reason = probe.fit ? "can't tell exactly what a file holds" :
@@ -415,7 +408,7 @@ static int cachefiles_presence_try(struct cachefiles_cache *cache, const char **
 	case -EDQUOT:
 		return -ENOBUFS;
 	default:
-		return probe.error;
+		return ret;
 	}
 }
 
