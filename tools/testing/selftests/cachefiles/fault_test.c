@@ -162,6 +162,18 @@ TEST_F(ondemand, d25_reopen)
 	EXPECT_EQ(-1, res.bad);
 }
 
+/* The descriptor that would be the next, with the limit as it is, and by which it is none. */
+static int next_descriptor(struct rlimit *old, struct rlimit *full)
+{
+	int fd = dup(0);
+
+	if (fd < 0 || close(fd) || getrlimit(RLIMIT_NOFILE, old))
+		return -errno;
+	*full = *old;
+	full->rlim_cur = fd;
+	return fd;
+}
+
 TEST_F(ondemand, d25_descriptor_table_full)
 {
 	struct cf_env *e = &self->e;
@@ -173,12 +185,8 @@ TEST_F(ondemand, d25_descriptor_table_full)
 
 	ASSERT_EQ(0, start_stat(e, &r, "file"));
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
-	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
-	probe = dup(0);
+	probe = next_descriptor(&old, &full);
 	ASSERT_LE(0, probe);
-	close(probe);
-	full = old;
-	full.rlim_cur = probe;
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &full));
 	for (int i = 0; i < 3; i++) {
 		EXPECT_EQ(-EMFILE, cf_read(e->dev, &m));
@@ -208,12 +216,8 @@ TEST_F(ondemand, close_with_table_full)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, start_stat(e, &r, "new"));
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
-	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
-	probe = dup(0);
+	probe = next_descriptor(&old, &full);
 	ASSERT_LE(0, probe);
-	close(probe);
-	full = old;
-	full.rlim_cur = probe;
 	do {
 		ASSERT_EQ(0, cf_drop_caches("3"));
 		ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &full));
@@ -238,16 +242,12 @@ TEST_F(ondemand, d25_reads_with_table_full)
 	struct cf_result res;
 	struct cf_reader r;
 	struct cf_msg m;
-	int fd, probe, ret;
+	int fd, ret;
 
 	fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
-	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
-	probe = dup(0);
-	close(probe);
-	full = old;
-	full.rlim_cur = probe;
+	ASSERT_LE(0, next_descriptor(&old, &full));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &full));
 	ret = cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG);
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &old));
