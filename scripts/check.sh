@@ -9,9 +9,10 @@
 # coverage: all on a kernel that counts lines (scripts/coverage.sh reads the counts).
 # Kernels are built when they are not there. all: static, vm on the stock kernel, and on
 # the debug kernel those tests that are about lifetime and locking. matrix: vm on every
-# kernel that is supported, or on KERNELS="NAME...", MACHINES=N of them at a time (default
-# 1; more of them want ACCEL=tcg-single), with a table at the end that is also written to
-# build/check/matrix.tap and matrix.json.
+# kernel that is supported, or on KERNELS="NAME...", with a table at the end that is also
+# written to build/check/matrix.tap and matrix.json.
+# MACHINES=N: N virtual machines at a time (default 1; more of them want ACCEL=tcg-single).
+# They share the kernels of matrix, else the programs.
 # TEST...: only these. RUNS=N: vm, debug, kcsan or coverage N times, in a new machine each
 # time, until something has failed; CF_SLOW= leaves the slow tests out. How often all tests
 # have passed in a row is kept in the cache folder, in "runs", for this code and kernel: so
@@ -344,21 +345,27 @@ build_ahead() {
 	trap 'exit 130' INT TERM
 }
 
+# programs_for KERNEL: all that run on it
+programs_for() {
+	local patterns=(-name '*_test')
+
+	[ "$1" = kcsan ] || patterns+=(-o -name '*_test.sh')
+	find build/selftests -maxdepth 1 \( "${patterns[@]}" \) -printf '%f\n' | sort
+}
+
 # kselftest_run KERNEL [PROGRAM...]: after kselftest_build
 kselftest_run() {
 	local name=$1 scale=${CF_TIME_SCALE:-1} slow=1 trace=''
-	local patterns=(-name '*_test' -o -name '*_test.sh')
 	local programs=("${@:2}") left again='' why round=0 status p f s log wrapper=
 
 	case $name in
 	stock) trace=/out/trace ;;
 	# Slow tests, lifecycle_test above all, are for fast kernels.
 	debug) scale=10 && slow='' ;;
-	kcsan) scale=4 && slow='' && patterns=(-name '*_test') ;;
+	kcsan) scale=4 && slow='' ;;
 	coverage) scale=4 && slow='' && wrapper=with-coverage ;;
 	esac
-	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(
-		find build/selftests -maxdepth 1 \( "${patterns[@]}" \) -printf '%f\n' | sort)
+	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(programs_for "$name")
 	slow=${CF_SLOW-$slow}
 
 	# A machine that dies takes its test along, not the ones behind it.
@@ -434,6 +441,59 @@ note_run() {
 		' "$cache/runs"
 }
 
+# beside NAME COMMAND...: with logs and sums of its own, as others run at the same time
+beside() {
+	logs=$logs/$1
+	passed=0 failed=0 skipped=0
+	rm -rf "$logs"
+	mkdir -p "$logs"
+	: >"$logs/results"
+	{
+		"${@:2}"
+		echo "$passed $failed $skipped" >"$logs/sums"
+	} 2>&1 | sed -u "s/^/$1: /"
+}
+
+# add_up NAME...: what came of those that ran beside each other
+add_up() {
+	local name p f s
+
+	for name; do
+		cat "$logs/$name/results" >>"$logs/results"
+		if read -r p f s <"$logs/$name/sums"; then
+			passed=$((passed + p))
+			failed=$((failed + f))
+			skipped=$((skipped + s))
+		else
+			result "$name" "the run, which has broken off" 1
+			fail "$name: the run has broken off"
+		fi
+	done
+}
+
+# kselftest_shared KERNEL [PROGRAM...]: what kselftest_run and fuzz_debug do, MACHINES at a time
+kselftest_shared() {
+	local programs=("${@:2}") scripts others shares=() share names=() i
+
+	[ "$*" != debug ] || shares+=(fuzz_debug)
+	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(programs_for "$1")
+	# Scripts take longest: they come first, each in a machine of its own.
+	mapfile -t scripts < <(printf '%s\n' "${programs[@]}" | grep '\.sh$')
+	mapfile -t others < <(printf '%s\n' "${programs[@]}" | grep -v '\.sh$')
+	shares+=("${scripts[@]/#/kselftest_run $1 }")
+	for ((i = 0; i < ${#others[@]}; i += 12)); do
+		shares+=("kselftest_run $1 ${others[*]:i:12}")
+	done
+	for share in "${shares[@]}"; do
+		[ ${#names[@]} -lt "$machines" ] || wait -n || :
+		names+=("$1.$((${#names[@]} + 1))")
+		# shellcheck disable=SC2086 # a command and its arguments
+		beside "${names[-1]}" $share &
+	done
+	wait
+	add_up "${names[@]}"
+}
+
 # kselftest KERNEL [PROGRAM...]: RUNS times, or until something has failed, which the
 # logs are about then. Without PROGRAM, fuzzing is part of it on the debug kernel.
 kselftest() {
@@ -442,8 +502,13 @@ kselftest() {
 	kselftest_build "$1" || return 0
 	for ((run = 1; run <= runs && failed == before; run++)); do
 		[ "$runs" = 1 ] || echo "--- run $run of $runs ($SECONDS s)"
-		kselftest_run "$@"
-		[ "$*" != debug ] || fuzz_debug
+		rm -rf "$logs/$1".* "$logs/kselftest-$1-"*
+		if [ "$machines" != 1 ]; then
+			kselftest_shared "$@"
+		else
+			kselftest_run "$@"
+			[ "$*" != debug ] || fuzz_debug
+		fi
 		[ $# -gt 1 ] || [ -z "${CF_SLOW-y}" ] || [ -n "${FUZZ_OPS:-}" ] ||
 			note_run "$1" $((failed - before))
 	done
@@ -453,24 +518,11 @@ check_newest() {
 	grep -Lx y "build/kselftest-${kernels[-1]}"/probe/*.probe
 }
 
-# matrix_run KERNEL [PROGRAM...]: with logs and sums of its own, as others run at the same time
-matrix_run() {
-	logs=$logs/$1
-	passed=0 failed=0 skipped=0
-	rm -rf "$logs"
-	mkdir -p "$logs"
-	: >"$logs/results"
-	{
-		kselftest_run "$@"
-		echo "$passed $failed $skipped" >"$logs/sums"
-	} 2>&1 | sed -u "s/^/$1: /"
-}
-
 # matrix PROGRAM...: the kselftests on every kernel that we support. Nothing is supported
 # that does not stand here.
 kernels=(stock-6.1 stock base-6.1 base base-7.3)
 matrix() {
-	local kernel list program series title machines number=0 ready=() p f s
+	local kernel list program series title number=0 ready=()
 
 	read -ra list <<<"${KERNELS:-${kernels[*]}}"
 	for kernel in "${list[@]}"; do
@@ -481,7 +533,6 @@ matrix() {
 		[ -e "$kselftests/$program.c" ] || [ -x "$kselftests/$program" ] ||
 			die "TESTS: there is no $program in $kselftests"
 	done
-	machines=$(count MACHINES)
 	for kernel in "${list[@]}"; do
 		series=6.12
 		[ "$kernel" = "${kernel#*-}" ] || series=${kernel#*-}
@@ -499,20 +550,10 @@ matrix() {
 		[ $number -lt "$machines" ] || wait -n || :
 		number=$((number + 1))
 		say "$kernel, $number of ${#ready[@]}"
-		matrix_run "$kernel" "$@" &
+		beside "$kernel" kselftest_run "$kernel" "$@" &
 	done
 	wait
-	for kernel in ${ready[@]+"${ready[@]}"}; do
-		cat "$logs/$kernel/results" >>"$logs/results"
-		if read -r p f s <"$logs/$kernel/sums"; then
-			passed=$((passed + p))
-			failed=$((failed + f))
-			skipped=$((skipped + s))
-		else
-			result "$kernel" "the run, which has broken off" 1
-			fail "$kernel: the run has broken off"
-		fi
-	done
+	add_up ${ready[@]+"${ready[@]}"}
 	# That is what try-kernel compares a newer one with.
 	[ ! -d "build/kselftest-${kernels[-1]}/probe" ] ||
 		check "the newest kernel says yes to all probes" check_newest
@@ -521,7 +562,10 @@ matrix() {
 
 # Every move that the tests have made, held against the model; together they show it all.
 check_moves() {
-	scripts/model.sh replay "$logs"/kselftest-stock-*.out/trace
+	local traces
+
+	mapfile -t traces < <(ls -d "$logs"/{,stock.*/}kselftest-stock-*.out/trace 2>/dev/null)
+	scripts/model.sh replay "${traces[@]}"
 }
 
 # What it has to say is in the log: the table, or what has failed and how to repeat it.
@@ -545,6 +589,7 @@ all | static | vm | debug | kcsan | coverage | matrix) ;;
 *) die "usage: check.sh all|static|vm|debug|kcsan|coverage|matrix [TEST...]" ;;
 esac
 runs=$(count RUNS)
+machines=$(count MACHINES)
 scripts/setup.sh build vm check
 mkdir -p "$logs"
 : >"$logs/results"

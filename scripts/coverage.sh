@@ -22,7 +22,7 @@ scripts/setup.sh build vm check coverage
 if [ "${1:-}" = --again ]; then
 	shift
 else
-	rm -rf "$logs"/kselftest-coverage-*
+	rm -rf "$logs"/{coverage.*,kselftest-coverage-*}
 	# Each run would take the place of the counts of the one before.
 	RUNS=1 scripts/check.sh coverage "$@" || status=1
 fi
@@ -32,7 +32,7 @@ mkdir -p "$dir"
 lcov=(lcov --quiet --rc lcov_branch_coverage=1)
 # The machine is started again when it dies; each has counted on its own.
 sums=()
-for counts in "$logs"/kselftest-coverage-*.out/gcov; do
+for counts in "$logs"/{,coverage.*/}kselftest-coverage-*.out/gcov; do
 	[ -d "$counts/$top" ] || continue
 	# Beside its counts lcov expects what the compiler has written.
 	(cd "$counts$top" && find . -name '*.gcda') | while read -r file; do
