@@ -568,11 +568,13 @@ check_moves() {
 	scripts/model.sh replay "${traces[@]}"
 }
 
-# What it has to say is in the log: the table, or what has failed and how to repeat it.
+# What it has to say is in the log: the table, or what has failed and how to repeat it. The
+# operations are the measure, and no slow machine is to end before them.
 fuzz_debug() {
 	local log=$logs/fuzz.log start=$SECONDS
 
-	if KERNEL=debug OPS=${FUZZ_OPS:-1000000} scripts/fuzz.sh --out "$logs/fuzz.out" >"$log" 2>&1; then
+	if KERNEL=debug OPS=${FUZZ_OPS:-1000000} MINUTES=${MINUTES:-300} \
+		scripts/fuzz.sh --out "$logs/fuzz.out" >"$log" 2>&1; then
 		pass "fuzz: $(sed -n 's/^# \([0-9]* operations\) in.*/\1/p' "$log") ($((SECONDS - start)) s)"
 	else
 		fail "fuzz, $log:"
