@@ -415,18 +415,19 @@ kselftest_run() {
 	done
 }
 
-# code_id: of modules and tests, whatever their comments and documents say
+# code_id: of modules and tests, whatever their comments and documents say, without benchmarks
 code_id() {
 	local file
 
-	files 'fs/*' 'include/*' 'compat/*' Kbuild "$kselftests/*" | while read -r file; do
+	while read -r file; do
 		echo "$file"
 		case $file in
 		*.rst) ;;
 		*.[ch]) gcc -fpreprocessed -dD -E -P -w -x c "$file" || cat "$file" ;;
 		*) cat "$file" ;;
 		esac
-	done | sha256sum | cut -c1-12
+	done < <(files 'fs/*' 'include/*' 'compat/*' Kbuild "$kselftests/*" ":!$kselftests/bench") |
+		sha256sum | cut -c1-12
 }
 
 # note_run KERNEL FAILURES: of all tests; says how many such runs have passed in a row

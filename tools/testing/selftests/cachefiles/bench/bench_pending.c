@@ -39,7 +39,8 @@
 #define MAX_PENDING	10000
 #define STRIDE		(8 * KIB)
 #define OBJECT_SIZE	STRIDE
-#define STACK_SIZE	(16 * KIB)
+/* What a thread has of its own is on its stack, too, such as the daemon's 64 KiB to copy with. */
+#define STACK_SIZE	(96 * KIB)
 
 /* --- the second process: makes requests --- */
 
