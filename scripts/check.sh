@@ -12,7 +12,8 @@
 # kernel that is supported, or on KERNELS="NAME...", with a table at the end that is also
 # written to build/check/matrix.tap and matrix.json.
 # MACHINES=N: N virtual machines at a time (default 1; more of them want ACCEL=tcg-single).
-# They share the kernels of matrix, else the programs.
+# They share the kernels of matrix, else the programs. RESUME=y, with N above 1, goes on with
+# a run that was broken off: what had passed by then is not run again.
 # TEST...: only these. RUNS=N: vm, debug, kcsan or coverage N times, in a new machine each
 # time, until something has failed; CF_SLOW= leaves the slow tests out. How often all tests
 # have passed in a row is kept in the cache folder, in "runs", for this code and kernel: so
@@ -472,9 +473,15 @@ add_up() {
 	done
 }
 
+# one_share ID COMMAND...: remembers that it has passed, for code ID
+one_share() {
+	"${@:2}"
+	[ $failed != 0 ] || echo "$*" >"$logs/passed"
+}
+
 # kselftest_shared KERNEL [PROGRAM...]: what kselftest_run and fuzz_debug do, MACHINES at a time
 kselftest_shared() {
-	local programs=("${@:2}") scripts others shares=() share names=() i
+	local programs=("${@:2}") scripts others shares=() share names=() started=0 id i
 
 	[ "$*" != debug ] || shares+=(fuzz_debug)
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(programs_for "$1")
@@ -485,13 +492,21 @@ kselftest_shared() {
 	for ((i = 0; i < ${#others[@]}; i += 12)); do
 		shares+=("kselftest_run $1 ${others[*]:i:12}")
 	done
+	id=$(code_id)
 	for share in "${shares[@]}"; do
-		[ ${#names[@]} -lt "$machines" ] || wait -n || :
 		names+=("$1.$((${#names[@]} + 1))")
+		if [ "$(cat "$logs/${names[-1]}/passed" 2>/dev/null)" = "$id $share" ]; then
+			echo "${names[-1]}: has passed before: ${share#* "$1" }"
+			continue
+		fi
+		[ $started -lt "$machines" ] || wait -n || :
+		started=$((started + 1))
 		# shellcheck disable=SC2086 # a command and its arguments
-		beside "${names[-1]}" $share &
+		beside "${names[-1]}" one_share "$id" $share &
 	done
 	wait
+	# Nothing of a run that has come to its end counts for another one.
+	rm -f "$logs/$1".*/passed
 	add_up "${names[@]}"
 }
 
@@ -503,7 +518,8 @@ kselftest() {
 	kselftest_build "$1" || return 0
 	for ((run = 1; run <= runs && failed == before; run++)); do
 		[ "$runs" = 1 ] || echo "--- run $run of $runs ($SECONDS s)"
-		rm -rf "$logs/$1".* "$logs/kselftest-$1-"*
+		rm -rf "$logs/kselftest-$1-"*
+		[ -n "${RESUME:-}" ] || rm -rf "$logs/$1".*
 		if [ "$machines" != 1 ]; then
 			kselftest_shared "$@"
 		else
