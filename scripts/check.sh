@@ -372,7 +372,6 @@ kselftest_run() {
 	# A machine that dies takes its test along, not the ones behind it.
 	left=("${programs[@]}")
 	: >"$logs/ended"
-	rm -rf "$logs/kselftest-$name"-*.out
 	while [ ${#left[@]} -gt 0 ]; do
 		round=$((round + 1))
 		log=$logs/kselftest-$name-$round
@@ -431,16 +430,18 @@ code_id() {
 		sha256sum | cut -c1-12
 }
 
-# note_run KERNEL FAILURES: of all tests; says how many such runs have passed in a row
+# note_run ID KERNEL FAILURES: of all tests; says how many such runs have passed in a row
 note_run() {
-	local code
-
-	code=$(code_id)
-	printf '%s\t%s\t%s\t%d failed\n' "$code" "$1" "$(date -u +%FT%TZ)" "$2" >>"$cache/runs"
-	awk -F '\t' -v code="$code" -v kernel="$1" '
+	printf '%s\t%s\t%s\t%d failed\n' "$1" "$2" "$(date -u +%FT%TZ)" "$3" >>"$cache/runs"
+	awk -F '\t' -v code="$1" -v kernel="$2" '
 		$1 == code && $2 == kernel { n = $4 == "0 failed" ? n + 1 : 0 }
 		END { print "     " n + 0 " in a row without a failure on the " kernel " kernel" }
 		' "$cache/runs"
+}
+
+# turn NUMBER: waits until the one with this number may begin, of those that run beside others
+turn() {
+	[ "$1" -le "$machines" ] || wait -n || :
 }
 
 # beside NAME COMMAND...: with logs and sums of its own, as others run at the same time
@@ -473,16 +474,20 @@ add_up() {
 	done
 }
 
-# one_share ID COMMAND...: remembers that it has passed, for code ID
+# one_share ID COMMAND...: remembers that it has passed, for ID
 one_share() {
 	"${@:2}"
 	[ $failed != 0 ] || echo "$*" >"$logs/passed"
 }
 
-# kselftest_shared KERNEL [PROGRAM...]: what kselftest_run and fuzz_debug do, MACHINES at a time
+# kselftest_shared ID KERNEL [PROGRAM...]: what kselftest_run and fuzz_debug do, MACHINES at
+# a time, with code ID
 kselftest_shared() {
-	local programs=("${@:2}") scripts others shares=() share names=() started=0 id i
+	# What passed with other settings is no part of this run.
+	local id="$1${CF_SLOW+ CF_SLOW=$CF_SLOW}${FUZZ_OPS:+ FUZZ_OPS=$FUZZ_OPS}"
+	local programs=("${@:3}") scripts others shares=() share names=() started=0 i
 
+	shift
 	[ "$*" != debug ] || shares+=(fuzz_debug)
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(programs_for "$1")
 	# Scripts take longest: they come first, each in a machine of its own.
@@ -492,15 +497,14 @@ kselftest_shared() {
 	for ((i = 0; i < ${#others[@]}; i += 12)); do
 		shares+=("kselftest_run $1 ${others[*]:i:12}")
 	done
-	id=$(code_id)
 	for share in "${shares[@]}"; do
 		names+=("$1.$((${#names[@]} + 1))")
 		if [ "$(cat "$logs/${names[-1]}/passed" 2>/dev/null)" = "$id $share" ]; then
 			echo "${names[-1]}: has passed before: ${share#* "$1" }"
 			continue
 		fi
-		[ $started -lt "$machines" ] || wait -n || :
 		started=$((started + 1))
+		turn $started
 		# shellcheck disable=SC2086 # a command and its arguments
 		beside "${names[-1]}" one_share "$id" $share &
 	done
@@ -513,21 +517,22 @@ kselftest_shared() {
 # kselftest KERNEL [PROGRAM...]: RUNS times, or until something has failed, which the
 # logs are about then. Without PROGRAM, fuzzing is part of it on the debug kernel.
 kselftest() {
-	local run before=$failed
+	local run before=$failed id
 
 	kselftest_build "$1" || return 0
+	id=$(code_id)
 	for ((run = 1; run <= runs && failed == before; run++)); do
 		[ "$runs" = 1 ] || echo "--- run $run of $runs ($SECONDS s)"
 		rm -rf "$logs/kselftest-$1-"*
 		[ -n "${RESUME:-}" ] || rm -rf "$logs/$1".*
 		if [ "$machines" != 1 ]; then
-			kselftest_shared "$@"
+			kselftest_shared "$id" "$@"
 		else
 			kselftest_run "$@"
 			[ "$*" != debug ] || fuzz_debug
 		fi
 		[ $# -gt 1 ] || [ -z "${CF_SLOW-y}" ] || [ -n "${FUZZ_OPS:-}" ] ||
-			note_run "$1" $((failed - before))
+			note_run "$id" "$1" $((failed - before))
 	done
 }
 
@@ -564,8 +569,8 @@ matrix() {
 		! kselftest_build "$kernel" || ready+=("$kernel")
 	done
 	for kernel in ${ready[@]+"${ready[@]}"}; do
-		[ $number -lt "$machines" ] || wait -n || :
 		number=$((number + 1))
+		turn $number
 		say "$kernel, $number of ${#ready[@]}"
 		beside "$kernel" kselftest_run "$kernel" "$@" &
 	done
