@@ -64,8 +64,8 @@ static int cachefiles_cull_in(struct cachefiles_cache *cache, struct dentry *par
  *
  * Context: May sleep; no lock of the backing file system is held.
  * Return: 0; -EINVAL if the working directory is not in the cache, -ENOTDIR if it is
- * no directory, -ESTALE if there is no such name, -EBUSY if it is in use, -ENOMEM,
- * else -EIO.
+ * no directory, -ESTALE if there is no such name, -EBUSY if it is in use or there is no
+ * room for moving it, -ENOMEM, else -EIO.
  */
 int cachefiles_cull_remove(struct cachefiles_cache *cache, const char *name)
 {

@@ -659,6 +659,9 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
 
 	if (ret && (d_unhashed(victim) || READ_ONCE(victim->d_parent) != parent))
 		return 0;
+	/* A name in the graveyard may take space: the culling daemon goes on elsewhere. */
+	if (ret == -ENOSPC || ret == -EDQUOT)
+		return cull ? -EBUSY : ret;
 	if (!ret || ret == -ENOMEM || cachefiles_was_killed(ret) || (cull && ret == -EBUSY))
 		return ret;
 	cachefiles_cache_io_error(cache, "moving something out of the cache", ret);
@@ -674,9 +677,9 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
  * A mark on @victim stays, it is the caller's.
  *
  * Context: May sleep; no lock of the backing file system is held.
- * Return: 0, also if @victim has been moved or removed by somebody else; -ENOMEM; an error
- * by which the task was told that it is being killed; -EIO after any other failure, which
- * is the end of the cache.
+ * Return: 0, also if @victim has been moved or removed by somebody else; -ENOMEM; -ENOSPC or
+ * -EDQUOT if there is no room for a name in the graveyard; an error by which the task was
+ * told that it is being killed; -EIO after any other failure, which is the end of the cache.
  */
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim)
@@ -691,7 +694,8 @@ int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
  * @victim: Its entry, not marked by the caller; treated as by cachefiles_namei_bury()
  *
  * Context: May sleep; no lock of the backing file system is held.
- * Return: As cachefiles_namei_bury(), or -EBUSY if @victim is in use.
+ * Return: As cachefiles_namei_bury(), or -EBUSY if @victim is in use, or there is no room for
+ * a name in the graveyard.
  */
 int cachefiles_namei_cull(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim)

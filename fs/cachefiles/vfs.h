@@ -63,10 +63,8 @@ static inline int cachefiles_inject_remove_error(void)
  */
 static inline int cachefiles_inject_write_error(void)
 {
-	if (cachefiles_injecting(CACHEFILES_INJECT_ENOSPC) &&
-	    !cachefiles_injecting(CACHEFILES_INJECT_EIO))
-		return -ENOSPC;
-	return cachefiles_inject_read_error();
+	return cachefiles_inject_read_error() ?:
+	       (cachefiles_injecting(CACHEFILES_INJECT_ENOSPC) ? -ENOSPC : 0);
 }
 
 /* Consumes @dentry when it fails, as vfs_mkdir() does. */
@@ -89,7 +87,7 @@ static inline int cachefiles_vfs_unlink(struct dentry *parent, struct dentry *de
 
 static inline int cachefiles_vfs_rename(struct renamedata *rd)
 {
-	return cachefiles_inject_remove_error() ?: vfs_rename(rd);
+	return cachefiles_inject_write_error() ?: vfs_rename(rd);
 }
 
 static inline int cachefiles_vfs_link(struct dentry *old, struct dentry *parent,

@@ -247,6 +247,26 @@ TEST_F(device, d70_many_directories)
 	EXPECT_LE(0, cf_umount(e->dir, 0, LONG));
 }
 
+/* The graveyard has no room for another name: what is culled stays, and so does the cache. */
+TEST_F(ondemand, d59_no_space)
+{
+	struct cf_env *e = &self->e;
+	char path[160];
+
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	snprintf(path, sizeof(path), "%s/cache", e->dir);
+	ASSERT_EQ(0, chdir(path));
+	ASSERT_EQ(0, mkdir("Istale", 0700));
+	ASSERT_EQ(0, cf_error_injection(1));
+	EXPECT_EQ(-EBUSY, cf_cmd(e->dev, "cull Istale"));
+	ASSERT_EQ(0, cf_error_injection(0));
+	EXPECT_EQ(0, cf_cmd(e->dev, "inuse Istale"));
+	EXPECT_EQ(0, cf_cmd(e->dev, "cull Istale"));
+	EXPECT_EQ(-1, access("Istale", F_OK));
+	ASSERT_EQ(0, chdir("/"));
+}
+
 struct culler {
 	struct cf_task	task;
 	struct cf_env	*e;
