@@ -467,6 +467,8 @@ static void dead_while_delivered(struct __test_metadata *_metadata, struct cf_en
 	struct cf_result res;
 	int trap, fd, ret;
 
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, start_stat(e, &v, "victim"));
@@ -482,10 +484,7 @@ static void dead_while_delivered(struct __test_metadata *_metadata, struct cf_en
 	ASSERT_EQ(0, cf_task_start(&c.task, do_read, &c));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
 
-	ret = cf_error_injection(2);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_error_injection(2));
 	EXPECT_GT(0, cf_copen(e->dev, victim.hdr.msg_id, MB));
 	cf_error_injection(0);
 	EXPECT_LT(0, cf_poll(e->dev, POLLERR | POLLHUP, cf_ms(PROMPT)));
@@ -582,6 +581,19 @@ TEST_F(race, read_up_to_a_fill)
 	EXPECT_EQ(-1, res.bad);
 }
 
+/* Have @c fill in a thread, which fails for want of space, and stop that before it tidies up. */
+static int start_failing_fill(struct call *c)
+{
+	int trap = cf_delay_arm("write_failed", 0), ret = cf_error_injection(1);
+
+	if (!ret)
+		ret = cf_task_start(&c->task, do_fill, c);
+	if (!ret)
+		ret = cf_delay_caught(trap, LONG);
+	cf_error_injection(0);
+	return ret < 0 ? ret : trap;
+}
+
 /* A write over data fails: who reads them is through before they are taken away. */
 static void read_before_failed_fill(struct __test_metadata *_metadata, struct cf_env *e,
 				    const char *point, bool served)
@@ -592,30 +604,25 @@ static void read_before_failed_fill(struct __test_metadata *_metadata, struct cf
 	struct cf_reader r;
 	struct cf_msg m;
 
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	c.fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, c.fd);
 	ASSERT_EQ(4096, cf_fill(c.fd, 1, 0, 4096, MB));
 	reader = cf_delay_arm(point, 0);
-	failed = cf_delay_arm("write_failed", 0);
 	cut = cf_delay_arm("cut_begun", 0);
 	ASSERT_LE(0, reader);
-	ASSERT_LE(0, failed);
 	ASSERT_LE(0, cut);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
 	ASSERT_LT(0, cf_delay_caught(reader, LONG));
 
-	ret = cf_error_injection(1);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
-	ASSERT_LT(0, cf_delay_caught(failed, LONG));
+	failed = start_failing_fill(&c);
+	ASSERT_LE(0, failed);
 	EXPECT_EQ(0, cf_delay_go(failed));
 	/* The data have to stay for as long as somebody may be reading them. */
 	EXPECT_EQ(-ETIMEDOUT, cf_delay_caught(cut, BRIEF));
 	EXPECT_EQ(0, cf_delay_go(reader));
 	ASSERT_LT(0, cf_delay_caught(cut, LONG));
-	cf_error_injection(0);
 	if (!served) {
 		/* He has noticed, and asks instead. */
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
@@ -657,6 +664,8 @@ TEST_F(race, looked_during_a_failed_fill)
 	struct cf_msg m;
 	bool over;
 
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	other = open_object(e, &r, "other", MB, &m);
 	ASSERT_LE(0, other);
 	ASSERT_EQ(4096, cf_fill(other, 2, 0, 4096, MB));
@@ -664,21 +673,14 @@ TEST_F(race, looked_during_a_failed_fill)
 	ASSERT_LE(0, c.fd);
 	ASSERT_EQ(4096, cf_fill(c.fd, 1, 0, 4096, MB));
 	first = cf_delay_arm("start", 0);
-	failed = cf_delay_arm("write_failed", 0);
 	cut = cf_delay_arm("cut_begun", 0);
 	ASSERT_LE(0, first);
-	ASSERT_LE(0, failed);
 	ASSERT_LE(0, cut);
 	ASSERT_EQ(0, start_read(e, &before, "other", 2, 0, 4096));
 	ASSERT_LT(0, cf_delay_caught(first, LONG));
 
-	ret = cf_error_injection(1);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
-	ASSERT_LT(0, cf_delay_caught(failed, LONG));
-	cf_error_injection(0);
+	failed = start_failing_fill(&c);
+	ASSERT_LE(0, failed);
 	EXPECT_EQ(0, cf_delay_go(failed));
 	EXPECT_EQ(-ETIMEDOUT, cf_delay_caught(cut, BRIEF));
 	found = cf_delay_arm("found", 0);
@@ -732,6 +734,8 @@ TEST_F(race, failed_fill_beside_a_read)
 	struct cf_msg m;
 	int fd, trap, ret;
 
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	ASSERT_EQ(0, beside(&other, e));
 	fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, fd);
@@ -742,10 +746,7 @@ TEST_F(race, failed_fill_beside_a_read)
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, start_read(e, &first, "file", 1, 0, 4096));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	ret = cf_error_injection(1);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_error_injection(1));
 	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
 	EXPECT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
 	cf_error_injection(0);
@@ -769,6 +770,8 @@ TEST_F(race, killed_in_a_fill)
 	struct cf_msg m;
 	int trap, ret;
 
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	c.fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, c.fd);
 	ASSERT_EQ(4096, cf_fill(c.fd, 2, 0, 4096, MB));
@@ -776,10 +779,7 @@ TEST_F(race, killed_in_a_fill)
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, cf_child_with(&d, c.fd, do_fill, &c));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	ret = cf_error_injection(4);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_error_injection(4));
 	EXPECT_LE(0, cf_reader_kill(&d, LONG));
 	cf_error_injection(0);
 	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
@@ -799,18 +799,13 @@ TEST_F(race, read_before_failed_fill_is_punched)
 	struct cf_msg m;
 	int failed, ret;
 
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	c.fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, c.fd);
 	ASSERT_EQ(4096, cf_fill(c.fd, 2, 0, 4096, MB));
-	failed = cf_delay_arm("write_failed", 0);
+	failed = start_failing_fill(&c);
 	ASSERT_LE(0, failed);
-	ret = cf_error_injection(1);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, cf_task_start(&c.task, do_fill, &c));
-	ASSERT_LT(0, cf_delay_caught(failed, LONG));
-	cf_error_injection(0);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 	EXPECT_EQ(0, cf_delay_go(failed));
@@ -836,18 +831,13 @@ TEST_F(race, opened_during_an_old_fill)
 	int failed, fd, ret;
 	pid_t pid;
 
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	fill.fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, fill.fd);
 	ASSERT_EQ(4096, cf_fill(fill.fd, 2, 0, 4096, MB));
-	failed = cf_delay_arm("write_failed", 0);
+	failed = start_failing_fill(&fill);
 	ASSERT_LE(0, failed);
-	ret = cf_error_injection(1);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, cf_task_start(&fill.task, do_fill, &fill));
-	ASSERT_LT(0, cf_delay_caught(failed, LONG));
-	cf_error_injection(0);
 	ASSERT_EQ(0, drop_object(e, &m));
 
 	/* Another file has nothing to wait for. */

@@ -497,11 +497,10 @@ TEST_F(cache, answered_by_the_dying)
 	struct answer a;
 	pthread_t thread;
 	struct cf_msg m;
-	int trap, ret;
+	int trap;
 
-	ret = cf_error_injection(0);
-	if (ret == -ENOENT)
-		SKIP(return, "no CONFIG_CACHEFILES_ERROR_INJECTION");
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
 	if (cf_delay_init())
 		SKIP(return, CF_NO_DELAY);
 	a.fd = open_endless(e, &r, sizeof(r.buf));

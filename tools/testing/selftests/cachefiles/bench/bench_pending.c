@@ -39,8 +39,7 @@
 #define MAX_PENDING	10000
 #define STRIDE		(8 * KIB)
 #define OBJECT_SIZE	STRIDE
-/* What a thread has of its own is on its stack, too, such as the daemon's 64 KiB to copy with. */
-#define STACK_SIZE	(96 * KIB)
+#define STACK_SIZE	(16 * KIB)
 
 /* --- the second process: makes requests --- */
 

@@ -272,7 +272,7 @@ static ssize_t copy_from(int fd, const char *source, __u64 off, __u64 len, __u64
 {
 	__u64 top = (size + CF_BLOCK - 1) / CF_BLOCK * CF_BLOCK;
 	int from = open(source, O_RDONLY | O_CLOEXEC);
-	static __thread unsigned char buf[64 << 10];
+	unsigned char buf[64 << 10];
 	ssize_t done = 0, n = 0;
 
 	if (from < 0)
