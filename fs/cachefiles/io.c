@@ -75,13 +75,15 @@ void cachefiles_io_put(struct cachefiles_io *io)
 
 static void cachefiles_io_report(struct cachefiles_io *first)
 {
+	netfs_io_terminated_t term_func = first->term_func;
+	void *term_priv = first->term_priv;
 	ssize_t ret = first->error ?: first->total;
 
 	if (ret > 0 && READ_ONCE(first->object->cookie->inval_counter) != first->inval_counter)
 		ret = -ESTALE;
-	/* From here on the netfs may let go of the object. */
-	cachefiles_netfs_terminated(first->term_func, first->term_priv, ret);
 	cachefiles_io_put(first);
+	/* From here on the netfs may let go of the object, and with it of this module. */
+	cachefiles_netfs_terminated(term_func, term_priv, ret);
 }
 
 /**
