@@ -768,7 +768,7 @@ TEST_F(race, killed_in_a_fill)
 	struct cf_env *e = &self->e;
 	struct cf_reader r, d;
 	struct cf_msg m;
-	int trap, ret;
+	int trap;
 
 	if (cf_error_injection(0))
 		SKIP(return, CF_NO_INJECTION);
