@@ -256,8 +256,13 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 	if (!ret && hole > io->pos) {
 		cachefiles_delay(CACHEFILES_DELAY_FOUND);
 		settled = min(settled, cachefiles_fetch_settled(io, hole));
-		ret = settled > io->pos ? cachefiles_io_cut(io, settled, todo) :
-		      CACHEFILES_LOOK_FETCH;
+		/* Who has failed to take something away has said so before his write was over. */
+		if (READ_ONCE(io->object->distrusted) || READ_ONCE(io->req.od->cache->failed))
+			ret = -EIO;
+		else if (settled > io->pos)
+			ret = cachefiles_io_cut(io, settled, todo);
+		else
+			ret = CACHEFILES_LOOK_FETCH;
 		if (!ret) {
 			cachefiles_delay(CACHEFILES_DELAY_START);
 			cachefiles_io_start(io, file, look->size);

@@ -197,9 +197,10 @@ static bool cachefiles_presence_is_current(struct cachefiles_object *object, str
  * @what: What has failed, for the log.
  * @error: How it has failed.
  *
- * Nobody is to believe the file later.  Unless it was just for want of memory or
- * space, this is the end of the cache; else nothing of the object is read or written
- * any more until it gets another file.  The daemon's objects can't get another one.
+ * Nobody is to believe the file, not even a read that has begun.  Unless it was just for
+ * want of memory or space, this is the end of the cache; else nothing of the object is read
+ * or written any more until it gets another file.  The daemon's objects can't get another
+ * one.
  *
  * Context: process, may sleep for the backing file system.
  */
@@ -237,6 +238,8 @@ static int cachefiles_presence_punch(void *data)
 						       FALLOC_FL_KEEP_SIZE, punch->pos,
 						       punch->end - punch->pos);
 	}
+		if (object->od)
+			WRITE_ONCE(object->distrusted, true);
 	return ret;
 }
 

@@ -817,6 +817,40 @@ TEST_F(race, read_before_failed_fill_is_punched)
 	EXPECT_EQ(-1, res.bad);
 }
 
+/* If it can't be taken away either, nobody believes what is there, who has begun or not. */
+TEST_F(race, failed_fill_that_stays)
+{
+	struct call c = { .seed = 1 };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int trap, failed, ret;
+
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	ASSERT_EQ(4096, cf_fill(c.fd, 2, 0, 4096, MB));
+	trap = cf_delay_arm("admit", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	failed = start_failing_fill(&c);
+	ASSERT_LE(0, failed);
+	ASSERT_EQ(0, cf_error_injection(2));
+	EXPECT_EQ(0, cf_delay_go(failed));
+	EXPECT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	cf_error_injection(0);
+	EXPECT_GT(0, ret);
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	EXPECT_EQ(EIO, res.err);
+	close(c.fd);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
 /*
  * The object of a file goes while a daemon writes it, and comes back: the next opening waits
  * until nothing can be taken away under its reads, no longer than its daemon lives.
