@@ -467,6 +467,7 @@ int cachefiles_presence_ensure(struct cachefiles_cache *cache);
  */
 struct cred *cachefiles_security_prepare(const struct cachefiles_cache *cache);
 int cachefiles_security_set_creator(struct cred *cred, struct dentry *root);
+bool cachefiles_presence_is_lost(const struct file *file);
 
 EXTEND_CLASS(override_creds, _cachefiles,
 	     override_creds(cache->cred), struct cachefiles_cache *cache)

@@ -114,6 +114,9 @@ static void cachefiles_io_backing_done(struct kiocb *iocb, long ret)
 {
 	struct cachefiles_io *io = container_of(iocb, struct cachefiles_io, iocb);
 
+	/* After the data, which were in memory or on the disk, or lost in between. */
+	if (ret > 0 && cachefiles_presence_is_lost(iocb->ki_filp))
+		ret = -EIO;
 	cachefiles_io_end_read(io->req.od->cache, io->reading);
 	fput(iocb->ki_filp);
 	if (ret == io->len) {

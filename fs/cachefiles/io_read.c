@@ -127,7 +127,8 @@ static ssize_t cachefiles_read_judge(const struct cachefiles_read *read, ssize_t
 	if (ret < 0)
 		return cachefiles_outside_error(ret);
 	if (READ_ONCE(read->object->cookie->inval_counter) != read->inval_counter ||
-	    !cachefiles_presence_stays(read->object, read->cuts))
+	    !cachefiles_presence_stays(read->object, read->cuts) ||
+	    cachefiles_presence_is_lost(read->iocb.ki_filp))
 		return -ESTALE;
 	return ret == read->len ? ret : -EIO;
 }

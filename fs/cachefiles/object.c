@@ -583,6 +583,7 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 		.file	= file,
 		.size	= size,
 	};
+		keep = keep && !cachefiles_presence_is_lost(file);
 	int ret;
 
 	if (i_size_read(file_inode(file)) <= round_down(size, CACHEFILES_GRANULE))

@@ -129,6 +129,29 @@ loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int 
 }
 
 /**
+ * cachefiles_presence_is_lost - Has something not reached the disk that was written?
+ * @file: A backing file that is open, and was read from last.
+ *
+ * What is filled is answered for while it is only in memory.  If it can't be written to the
+ * disk later, file systems differ in what they make of it: it stays for as long as memory
+ * lasts, or the old content of the disk takes its place.  So nothing in the file is to be
+ * believed, until it is opened the next time and found stale.
+ *
+ * Context: any.
+ * Return: true if something is lost.
+ */
+bool cachefiles_presence_is_lost(const struct file *file)
+{
+	/* Not file->f_mapping: of a stacked file system that is not the one written to. */
+	struct address_space *mapping = d_real_inode(file->f_path.dentry)->i_mapping;
+	int ret = filemap_check_wb_err(mapping, file->f_wb_err);
+
+	if (ret)
+		pr_err_ratelimited("%pD was not written to the disk: error %d\n", file, ret);
+	return ret;
+}
+
+/**
  * cachefiles_presence_begin - Begin to rely on data being present
  * @object: The object.
  *

@@ -72,6 +72,7 @@ static void cachefiles_volume_dealloc(struct cachefiles_volume *volume)
 	kfree(volume);
 }
 
+	xa_destroy(&volume->invalidations);
 /**
  * cachefiles_volume_acquire - Attach a volume to its cache
  * @vcookie: The volume cookie
@@ -269,4 +270,45 @@ struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 ke
 			smp_store_release(&volume->fanout[i], dentry);
 	}
 	return dentry;
+}
+
+/**
+ * cachefiles_volume_note_invalidations - A cookie's object is being detached
+ * @volume: The volume
+ * @cookie: The cookie
+ * @counter: How often it had been invalidated when its object was looked at last
+ *
+ * If there is no room for it, the file is found stale when the cookie is used again.
+ *
+ * Context: A worker of fscache; may sleep
+ */
+void cachefiles_volume_note_invalidations(struct cachefiles_volume *volume,
+					  const struct fscache_cookie *cookie,
+					  unsigned int counter)
+{
+	if (!counter || test_bit(FSCACHE_COOKIE_RELINQUISHED, &cookie->flags) ||
+	    !atomic_add_unless(&volume->n_invalidations, 1, CACHEFILES_VOLUME_NOTES))
+		return;
+	if (xa_err(xa_store(&volume->invalidations, cookie->debug_id,
+			    xa_mk_value(counter), GFP_NOFS | __GFP_NOWARN)))
+		atomic_dec(&volume->n_invalidations);
+}
+
+/**
+ * cachefiles_volume_take_invalidations - A cookie gets an object
+ * @volume: The volume
+ * @cookie: The cookie
+ *
+ * Context: A worker of fscache
+ * Return: What was noted when the cookie's last object was detached; 0 if nothing was
+ */
+unsigned int cachefiles_volume_take_invalidations(struct cachefiles_volume *volume,
+						  const struct fscache_cookie *cookie)
+{
+	void *entry = xa_erase(&volume->invalidations, cookie->debug_id);
+
+	if (!entry)
+		return 0;
+	atomic_dec(&volume->n_invalidations);
+	return xa_to_value(entry);
 }

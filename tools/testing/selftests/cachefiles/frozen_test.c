@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include "lib/backing.h"
 #include "lib/netfs.h"
 
 static int freeze(struct cf_env *e)
@@ -28,46 +29,12 @@ static void thaw(int fd)
 	close(fd);
 }
 
-/* A disk that can be stopped, with the store on it. */
-static int disk(struct cf_env *e, char name[64], const char *how)
-{
-	char script[1024];
-	const char *const argv[] = { "sh", "-c", script, NULL };
-	int ret;
-
-	snprintf(name, 64, "cf-frozen-%d", getpid());
-	snprintf(script, sizeof(script),
-		 "i=" CF_BASE "/disk%1$d n=%2$s d=/dev/mapper/%2$s\n"
-		 "case %3$s in\n"
-		 "make)	truncate -s 256M $i && l=$(losetup -f --show $i) &&\n"
-		 "	dmsetup create $n --table \"0 $(blockdev --getsz $l) linear $l 0\" &&\n"
-		 "	{ [ -e $d ] || dmsetup mknodes $n; } &&\n"
-		 "	mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard $d &&\n"
-		 "	mkdir -p %4$s && mount $d %4$s ;;\n"
-		 "stop)	dmsetup suspend --noflush --nolockfs $n ;;\n"
-		 "go)	dmsetup resume $n ;;\n"
-		 "remove) umount %4$s; dmsetup remove --retry $n &&\n"
-		 "	losetup -d $(losetup -n -O NAME -j $i) ;;\n"
-		 "esac\n",
-		 getpid(), name, how, e->dir);
-	ret = cf_run(30000, argv);
-	return ret > 0 ? -EIO : ret;
-}
-
-static bool have_dm(void)
-{
-	const char *const argv[] = { "sh", "-c", "modprobe -q dm-mod; dmsetup version", NULL };
-
-	return !cf_run(20000, argv);
-}
-
 /* The only holder of the device is killed: it can be reaped, whatever hangs below. */
 static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, bool frozen)
 {
 	struct cf_server s;
 	struct cf_result res;
 	struct cf_reader r;
-	char name[64];
 	int fd = -1;
 
 	if (!cf_have_fs("ondemandfs"))
@@ -75,10 +42,9 @@ static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, boo
 	if (frozen) {
 		ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
 	} else {
-		if (!have_dm())
-			SKIP(return, "no dmsetup (CONFIG_BLK_DEV_DM)");
-		snprintf(e->dir, sizeof(e->dir), CF_BASE "/s%d", getpid());
-		ASSERT_EQ(0, disk(e, name, "make"));
+		if (!cf_have_disk())
+			SKIP(return, CF_NO_DISK);
+		ASSERT_EQ(0, cf_disk(e, "make"));
 	}
 	ASSERT_EQ(0, cf_env_bind(e));
 	ASSERT_EQ(0, cf_env_mount(e));
@@ -95,14 +61,14 @@ static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, boo
 	if (frozen)
 		fd = freeze(e);
 	else
-		fd = disk(e, name, "stop");
+		fd = cf_disk(e, "stop");
 	ASSERT_LE(0, fd);
 	kill(s.pid, SIGKILL);
 	EXPECT_EQ(0, cf_server_wait(&s, LONG));
 	if (frozen) {
 		thaw(fd);
 	} else {
-		EXPECT_EQ(0, disk(e, name, "go"));
+		EXPECT_EQ(0, cf_disk(e, "go"));
 	}
 	cf_server_stop(&s);
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
@@ -118,7 +84,7 @@ static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, boo
 	close(e->dev);
 	e->dev = -1;
 	if (!frozen) {
-		EXPECT_EQ(0, disk(e, name, "remove"));
+		EXPECT_EQ(0, cf_disk(e, "remove"));
 	}
 }
 
