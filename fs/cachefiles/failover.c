@@ -56,7 +56,8 @@ static void cachefiles_failover_restore_open_locked(struct cachefiles_ondemand *
 						    const struct pid *except)
 {
 	lockdep_assert_held(&od->queue->lock);
-	if (od->open.reader == except)
+	/* A process that has become another program by execve() has lost the descriptor. */
+	if (od->open.reader == except && od->anon)
 		return;
 	if (od->open.state == CACHEFILES_REQ_SENT)
 		cachefiles_od_requeue_open_locked(od);
@@ -69,7 +70,8 @@ static void cachefiles_failover_restore_open_locked(struct cachefiles_ondemand *
  * @cache: An on-demand cache.
  *
  * Every OPEN and READ that was delivered to another process than the caller and
- * is not answered is queued again under its id, ahead of what was queued later.
+ * is not answered is queued again under its id, ahead of what was queued later; and of the
+ * caller's own, every OPEN whose descriptor is closed.
  * The descriptor that went with such an OPEN becomes stale: its new delivery
  * brings a new one.  So it is later with one whose answer is being carried out, if that
  * fails since the task that does it is being killed.

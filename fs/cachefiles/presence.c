@@ -238,6 +238,8 @@ void cachefiles_presence_distrust(struct cachefiles_object *object, struct file 
 		pr_warn_ratelimited("%s is not cached any more: %s: error %d\n", object->name,
 				    what, error);
 	} else {
+		if (object->od)
+			WRITE_ONCE(object->distrusted, true);
 		cachefiles_cache_io_error(cachefiles_object_cache(object), what, error);
 	}
 	cachefiles_xattr_remove_object(object, file);
@@ -261,8 +263,6 @@ static int cachefiles_presence_punch(void *data)
 						       FALLOC_FL_KEEP_SIZE, punch->pos,
 						       punch->end - punch->pos);
 	}
-		if (object->od)
-			WRITE_ONCE(object->distrusted, true);
 	return ret;
 }
 
