@@ -219,6 +219,9 @@ struct cachefiles_cache {
  * @missed: An object could not be attached or kept; never cleared.
  * @attached_at: When it was attached, in jiffies (I).
  * @missed_at: When @missed was set last, in jiffies.
+ * @invalidations: By cookie->debug_id, how often a cookie had been invalidated when its
+ *	object was detached, unless that is never.
+ * @n_invalidations: Entries of @invalidations (A).
  * @mutex: Guards @fanout.
  * @fanout: Fan-out directories, marked in use; each is made and pinned when the
  *	first object needs it (V).
@@ -233,6 +236,8 @@ struct cachefiles_volume {
 	bool				missed;
 	unsigned long			attached_at;
 	unsigned long			missed_at;
+	struct xarray			invalidations;
+	atomic_t			n_invalidations;
 	struct mutex			mutex;		/* fanout */
 	struct dentry			*fanout[CACHEFILES_FANOUTS];
 };
@@ -247,7 +252,8 @@ struct cachefiles_volume {
  * @link: In cache->objects, empty once withdrawn (L).
  * @lock: Guards @file.
  * @file: The backing file, or NULL (O).
- * @leaving: Held by an operation that gives back its access on the cookie.
+ * @leaving: Held by an operation that gives back its access on the cookie.  Guards
+ *	@inval_counter, @ops and @old_ops.
  * @cuts_begun: Counts what was taken away from the file, see presence.c (A).
  * @cuts_done: The same, counted when it was done (A).
  * @distrusted: Nobody knows what is in @file; cachefiles_presence_distrust() sets it.
@@ -255,6 +261,10 @@ struct cachefiles_volume {
  *	worker.
  * @inval_counter: Invalidations of the cookie that @file comes after; set by the
  *	cookie's worker while there is no file.
+ * @ops: Operations of the netfs that have begun since the last of these invalidations.
+ * @old_ops: Operations that had begun before that.
+ * @old_copies: The netfs may have in memory what it read before that, and store it later;
+ *	set by the cookie's worker while there is no file, never cleared.
  * @name: The name of the backing file (I).
  * @od: The daemon's side of the object; NULL unless the cache is on-demand (I).
  */
@@ -272,6 +282,9 @@ struct cachefiles_object {
 	bool				distrusted;
 	bool				dirty;
 	unsigned int			inval_counter;
+	unsigned int			ops;
+	unsigned int			old_ops;
+	bool				old_copies;
 	char				*name;
 	struct cachefiles_ondemand	*od;
 };
@@ -436,6 +449,9 @@ extern const struct fscache_cache_ops cachefiles_cache_ops;
 void cachefiles_object_get(struct cachefiles_object *object);
 void cachefiles_object_put(struct cachefiles_object *object);
 struct file *cachefiles_object_get_file(struct cachefiles_object *object);
+bool cachefiles_object_begin_io(struct cachefiles_object *object, unsigned int inval_counter);
+void cachefiles_object_end_io_locked(struct cachefiles_object *object, unsigned int inval_counter);
+bool cachefiles_object_has_old_ops(struct cachefiles_object *object);
 struct file *cachefiles_object_get_valid_file(struct cachefiles_object *object,
 					      unsigned int inval_counter);
 int cachefiles_object_attach(struct cachefiles_object *object, loff_t size);
@@ -451,6 +467,7 @@ loff_t cachefiles_presence_next_hole(struct file *file, loff_t size, loff_t pos,
 bool cachefiles_presence_is_full(struct cachefiles_object *object, struct file *file,
 				 loff_t pos, loff_t end);
 loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int whence);
+bool cachefiles_presence_is_lost(const struct file *file);
 int cachefiles_presence_begin(struct cachefiles_object *object);
 bool cachefiles_presence_stays(struct cachefiles_object *object, int begun);
 void cachefiles_presence_begin_cut(struct cachefiles_object *object);
@@ -467,7 +484,6 @@ int cachefiles_presence_ensure(struct cachefiles_cache *cache);
  */
 struct cred *cachefiles_security_prepare(const struct cachefiles_cache *cache);
 int cachefiles_security_set_creator(struct cred *cred, struct dentry *root);
-bool cachefiles_presence_is_lost(const struct file *file);
 
 EXTEND_CLASS(override_creds, _cachefiles,
 	     override_creds(cache->cred), struct cachefiles_cache *cache)
@@ -502,6 +518,11 @@ void cachefiles_volume_acquire(struct fscache_volume *vcookie);
 void cachefiles_volume_free(struct fscache_volume *vcookie);
 void cachefiles_volume_stop_all(struct cachefiles_cache *cache);
 void cachefiles_volume_free_all(struct cachefiles_cache *cache);
+void cachefiles_volume_note_invalidations(struct cachefiles_volume *volume,
+					  const struct fscache_cookie *cookie,
+					  unsigned int counter);
+unsigned int cachefiles_volume_take_invalidations(struct cachefiles_volume *volume,
+						  const struct fscache_cookie *cookie);
 struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash,
 					bool make);
 

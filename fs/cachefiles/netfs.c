@@ -76,6 +76,8 @@ void cachefiles_netfs_end_operation(struct netfs_cache_resources *cres)
 	if (file)
 		fput(file);
 	guard(spinlock_irqsave)(&object->leaving);
+	if (!object->od)
+		cachefiles_object_end_io_locked(object, cres->inval_counter);
 	fscache_end_cookie_access(fscache_cres_cookie(cres), fscache_access_io_end);
 }
 
@@ -283,12 +285,17 @@ int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t 
  * @want: What it is for; an on-demand object is good for everything at any time.
  *
  * Context: any that holds the access; does not sleep.
- * Return: true; false if it needs a backing file and there is none for it.
+ * Return: true; false if it needs a backing file and there is none for it, or is from
+ * another side of an invalidation than the object.
  */
 bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want)
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
 
+	/* fscache comes here once more for an operation that waits for its file. */
+	if (!object->od && !cres->ops &&
+	    !cachefiles_object_begin_io(object, cres->inval_counter))
+		return false;
 	cres->ops = &cachefiles_netfs_ops;
 	cres->debug_id = object->debug_id;
 	if (object->od)

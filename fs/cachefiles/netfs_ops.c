@@ -22,10 +22,48 @@ static void cachefiles_netfs_prepare_write_subreq(struct netfs_io_subrequest *su
 	}
 }
 
+/* Is anything of @subreq what the netfs has read, rather than written? */
+static bool cachefiles_netfs_has_copies(const struct netfs_io_subrequest *subreq)
+{
+	struct address_space *mapping = subreq->rreq->mapping;
+	pgoff_t last = (subreq->start + subreq->len - 1) >> PAGE_SHIFT;
+	XA_STATE(xas, &mapping->i_pages, subreq->start >> PAGE_SHIFT);
+	struct folio *folio;
+
+	/* They are being written back, and stay. */
+	guard(rcu)();
+	xas_for_each(&xas, folio, last) {
+		if (xas_retry(&xas, folio) || xa_is_value(folio))
+			continue;
+		if (folio_get_private(folio) == NETFS_FOLIO_COPY_TO_CACHE)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The netfs asks for an invalidation, and only then drops what it has read, or even has it
+ * written back.  Who stores it begins after the invalidation.
+ */
+static bool cachefiles_netfs_is_old_copy(const struct netfs_io_subrequest *subreq,
+					 struct cachefiles_object *object)
+{
+	switch (subreq->rreq->origin) {
+	case NETFS_PGPRIV2_COPY_TO_CACHE:
+		/* Part of a read, which goes on until this is issued. */
+		return cachefiles_object_has_old_ops(object);
+	case NETFS_WRITEBACK:
+		return READ_ONCE(object->old_copies) && cachefiles_netfs_has_copies(subreq);
+	default:
+		return false;
+	}
+}
+
 /*
  * Cuts @subreq to whole granules, from @start to @end.  What it means to change
- * elsewhere is missing from the cache from now on, and counts as done.  But the last
- * granule of a file can be written if the pages have room for it.
+ * elsewhere is missing from the cache from now on, and counts as done; all of it if that
+ * is not to be stored.  But the last granule of a file can be written if the pages have
+ * room for it.
  */
 static void cachefiles_netfs_align(struct netfs_io_subrequest *subreq,
 				   struct cachefiles_object *object, struct file *file,
@@ -43,7 +81,7 @@ static void cachefiles_netfs_align(struct netfs_io_subrequest *subreq,
 		subreq->len += pad;
 		*end = to = to + pad;
 	}
-	if (*start >= *end) {
+	if (*start >= *end || cachefiles_netfs_is_old_copy(subreq, object)) {
 		*start = *end = to;
 		cachefiles_presence_forget(object, file, from, to);
 		subreq->transferred = subreq->len;

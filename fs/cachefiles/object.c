@@ -31,6 +31,7 @@ static struct cachefiles_object *cachefiles_object_alloc(struct fscache_cookie *
 	object->debug_id = atomic_inc_return(&cachefiles_object_debug_id);
 	object->cookie = fscache_get_cookie(cookie, fscache_cookie_get_attach_object);
 	object->volume = cookie->volume->cache_priv;
+	object->inval_counter = READ_ONCE(cookie->inval_counter);
 	INIT_LIST_HEAD(&object->link);
 	spin_lock_init(&object->lock);
 	spin_lock_init(&object->leaving);
@@ -56,7 +57,7 @@ void cachefiles_object_put(struct cachefiles_object *object)
 
 	if (!refcount_dec_and_test(&object->ref))
 		return;
-	WARN_ON_ONCE(object->file);
+	WARN_ON_ONCE(object->file || object->ops || object->old_ops);
 	if (object->od)
 		cachefiles_ondemand_put(object->od);
 	fscache_put_cookie(object->cookie, fscache_cookie_put_object);
@@ -96,6 +97,68 @@ struct file *cachefiles_object_get_valid_file(struct cachefiles_object *object,
 	if (!object->file || object->inval_counter != inval_counter)
 		return NULL;
 	return get_file(object->file);
+}
+
+/**
+ * cachefiles_object_begin_io - An operation of the netfs begins
+ * @object: The object.
+ * @inval_counter: Invalidations of the cookie that the operation knows of.
+ *
+ * Return: false if it has to do without the cache, since the object is from another side
+ * of an invalidation; else cachefiles_object_end_io_locked() follows.
+ */
+bool cachefiles_object_begin_io(struct cachefiles_object *object, unsigned int inval_counter)
+{
+	guard(spinlock_irqsave)(&object->leaving);
+	if (object->inval_counter != inval_counter)
+		return false;
+	object->ops++;
+	return true;
+}
+
+/**
+ * cachefiles_object_end_io_locked - It has ended
+ * @object: The object.
+ * @inval_counter: As when it began.
+ *
+ * Context: any; object->leaving held.
+ */
+void cachefiles_object_end_io_locked(struct cachefiles_object *object, unsigned int inval_counter)
+{
+	lockdep_assert_held(&object->leaving);
+	if (object->inval_counter == inval_counter)
+		object->ops--;
+	else
+		object->old_ops--;
+}
+
+/**
+ * cachefiles_object_has_old_ops - Do operations go on that began before an invalidation?
+ * @object: The object.
+ *
+ * What they have read is not right any more, though who stores it may have begun after it.
+ *
+ * Context: any.
+ * Return: true if so.
+ */
+bool cachefiles_object_has_old_ops(struct cachefiles_object *object)
+{
+	guard(spinlock_irqsave)(&object->leaving);
+	return object->old_ops;
+}
+
+/* The file that is going to be made comes after all that the cookie has been told. */
+static void cachefiles_object_catch_up(struct cachefiles_object *object)
+{
+	unsigned int counter = READ_ONCE(object->cookie->inval_counter);
+
+	guard(spinlock_irqsave)(&object->leaving);
+	if (object->inval_counter == counter)
+		return;
+	object->inval_counter = counter;
+	object->old_ops += object->ops;
+	object->ops = 0;
+	WRITE_ONCE(object->old_copies, true);
 }
 
 /* The only way in for a backing file.  Consumes @file. */
@@ -182,19 +245,35 @@ static bool cachefiles_object_was_bypassed(struct cachefiles_object *object)
 }
 
 /*
+ * Has the cookie been invalidated while no object was attached?  What it tells about the
+ * content need not have changed with that.
+ */
+static bool cachefiles_object_missed_invalidation(struct cachefiles_object *object)
+{
+	struct cachefiles_volume *volume = object->volume;
+
+	if (cachefiles_volume_take_invalidations(volume, object->cookie) == object->inval_counter)
+		return false;
+	/* It may have had one in a cache that was bound before. */
+	object->old_copies = !volume->fresh;
+	return true;
+}
+
+/*
  * The file that is there under the object's name, if it can be believed.
  *
  * Return: the file; NULL if there is none or it is stale; or an error.
  */
 static struct file *cachefiles_object_open_existing(struct cachefiles_object *object)
 {
+	bool missed = !object->od && cachefiles_object_missed_invalidation(object);
 	struct file *file = cachefiles_namei_open(object);
 	int ret;
 
 	if (IS_ERR(file))
 		return file == ERR_PTR(-ENOENT) ? NULL : file;
-	object->inval_counter = READ_ONCE(object->cookie->inval_counter);
-	ret = cachefiles_object_was_bypassed(object) ? -ESTALE : 0;
+	ret = missed || cachefiles_object_was_bypassed(object) ||
+	      cachefiles_presence_is_lost(file) ? -ESTALE : 0;
 	if (!ret)
 		ret = cachefiles_xattr_check_object(object, file);
 	if (!ret)
@@ -212,7 +291,7 @@ static int cachefiles_object_set_new_xattr(struct cachefiles_object *object, str
 	int ret;
 
 	do {
-		object->inval_counter = READ_ONCE(object->cookie->inval_counter);
+		cachefiles_object_catch_up(object);
 		ret = cachefiles_xattr_set_object(object, file, dirty);
 	} while (ret == -ESTALE);
 	return ret;
@@ -469,6 +548,8 @@ static bool cachefiles_object_commit(struct cachefiles_object *object, struct fi
 
 	if (READ_ONCE(cachefiles_object_cache(object)->failed))
 		return true;
+	if (cachefiles_object_outdated(object))
+		return false;
 	if (test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags) &&
 	    cachefiles_object_may_miss_writes(object))
 		return object->dirty;
@@ -503,12 +584,16 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 
 	file = cachefiles_object_take_file(object);
 	if (file) {
+		keep = keep && !cachefiles_presence_is_lost(file);
 		if (keep && !object->od)
 			keep = cachefiles_object_commit(object, file);
 		if (!keep)
 			cachefiles_object_remove(object, file);
 		cachefiles_namei_release(cache, file, keep);
 	}
+	if (!object->od)
+		cachefiles_volume_note_invalidations(object->volume, cookie,
+						     object->inval_counter);
 	cachefiles_object_end_use(cookie);
 	cookie->cache_priv = NULL;
 	cachefiles_object_put(object);
@@ -583,7 +668,6 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 		.file	= file,
 		.size	= size,
 	};
-		keep = keep && !cachefiles_presence_is_lost(file);
 	int ret;
 
 	if (i_size_read(file_inode(file)) <= round_down(size, CACHEFILES_GRANULE))

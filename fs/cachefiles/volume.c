@@ -11,6 +11,9 @@
 /* Stale directories are expected once; more than a few mean that something fights us. */
 #define CACHEFILES_VOLUME_TRIES	3
 
+/* How many cookies of a volume are remembered that were invalidated and have no object now. */
+#define CACHEFILES_VOLUME_NOTES	(16U << 10)
+
 /*
  * Finds or makes the directory of @volume and marks it in use.  One that belongs
  * to another generation of the volume, or to none that can be told, goes to the
@@ -61,6 +64,7 @@ static struct cachefiles_volume *cachefiles_volume_alloc(struct cachefiles_cache
 	volume->fresh = !atomic_read(&vcookie->n_cookies);
 	volume->attached_at = jiffies;
 	INIT_LIST_HEAD(&volume->link);
+	xa_init(&volume->invalidations);
 	mutex_init(&volume->mutex);
 	return volume;
 }
@@ -68,11 +72,11 @@ static struct cachefiles_volume *cachefiles_volume_alloc(struct cachefiles_cache
 static void cachefiles_volume_dealloc(struct cachefiles_volume *volume)
 {
 	cachefiles_cache_put(volume->cache);
+	xa_destroy(&volume->invalidations);
 	mutex_destroy(&volume->mutex);
 	kfree(volume);
 }
 
-	xa_destroy(&volume->invalidations);
 /**
  * cachefiles_volume_acquire - Attach a volume to its cache
  * @vcookie: The volume cookie

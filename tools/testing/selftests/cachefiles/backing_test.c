@@ -234,4 +234,78 @@ TEST_F_TIMEOUT(refusing, any_request_of_bind, 120)
 	}
 }
 
+/* Have what is in memory of a backing file written, and not its journal. */
+static int write_out(const char *path, void *arg)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int *ret = arg;
+
+	*ret = 0;
+	if (sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+			    SYNC_FILE_RANGE_WAIT_AFTER))
+		*ret = -errno;
+	close(fd);
+	return 0;
+}
+
+/* And not inodes: objects would go with them. */
+static int drop_pages(void)
+{
+	const char *const argv[] = { "sh", "-c", "echo 1 >/proc/sys/vm/drop_caches", NULL };
+
+	return cf_run(20000, argv);
+}
+
+/*
+ * What a daemon has brought is lost on its way to the disk, and the file system calls data
+ * what the disk has instead: nobody gets that, and whoever comes next gets it from the daemon.
+ */
+TEST_F(device, lost_on_the_way)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	char path[160];
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, ret;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	if (!cf_have_disk())
+		SKIP(return, CF_NO_DISK);
+	/* Blocks become data when they are allocated, and the journal is written late. */
+	ASSERT_EQ(0, cf_disk(e, "make nodelalloc,dioread_lock,commit=300"));
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(65536, cf_fill(fd, 1, 0, 65536, MB));
+	EXPECT_EQ(65536, read_here(e, "file", 1, 0, 65536));
+	ASSERT_EQ(0, cf_disk(e, "fail"));
+	snprintf(path, sizeof(path), "%s/cache", e->dir);
+	EXPECT_EQ(1, cf_tree_count(path, write_out, &ret));
+	EXPECT_EQ(-EIO, ret);
+	ASSERT_EQ(0, cf_disk(e, "go"));
+	ASSERT_EQ(0, drop_pages());
+	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 65536));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(-1, res.bad);
+	EXPECT_EQ(EIO, res.err);
+	EXPECT_EQ(-1, lseek(fd, 0, SEEK_DATA));
+
+	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
+	close(fd);
+	ASSERT_EQ(0, until_no_volume(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, read_served(e, "file", fd, 1, 0, 4096, MB));
+	close(fd);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	close(e->dev);
+	e->dev = -1;
+	EXPECT_EQ(0, cf_disk(e, "remove"));
+}
+
 TEST_HARNESS_MAIN

@@ -859,6 +859,127 @@ static int limited(int nf, int c)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
 
+/* Leave a full file @c alone until its object goes. */
+static void let_go(struct __test_metadata *_metadata, int nf, int c, __u64 seed)
+{
+	ASSERT_EQ(0, cf_nf_fill(nf, c, seed, 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+}
+
+static int invalidate(int nf, int c)
+{
+	return cf_nf_invalidate(nf, c, aux, sizeof(aux), 70000, false);
+}
+
+/* With nothing in use that could be invalidated, and the version as it was. */
+TEST_F_TIMEOUT(original, d46_invalidated_while_idle, 120)
+{
+	int nf = self->nf, c;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	let_go(_metadata, nf, c, 1);
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+	ASSERT_EQ(0, invalidate(nf, c));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+
+	/* What it gets then is right, the next time as well. */
+	let_go(_metadata, nf, c, 2);
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	/* Before it is used at all, with a file from another time. */
+	c = cf_nf_cookie(nf, self->vol, "file", 4, aux, sizeof(aux), 70000);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, invalidate(nf, c));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* When its object is about to go, and does not look. */
+TEST_F(original, d46_invalidated_while_withdrawn)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c, trap;
+	pthread_t thread;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	trap = cf_delay_arm("withdraw", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, close_device, &e->dev));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, invalidate(nf, c));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, cf_nf_relinquish(nf, c, false));
+
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/*
+ * The library stores what it has read later than it has read it: after an invalidation,
+ * that is not what the cookie means any more.
+ */
+TEST_F(original, d46_old_copies)
+{
+	int nf = self->nf, c, op;
+
+	if (!cf_nf_has_streams(nf))
+		SKIP(return, CF_NO_STREAMS);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_store_copy(nf, c, 1, 0, 8192, 70000, CF_COPY_WRITEBACK));
+	EXPECT_EQ(0, cf_nf_store_copy(nf, c, 1, 8192, 8192, 70000, CF_COPY_READ));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 16384, 70000));
+
+	op = cf_nf_begin(nf, c, false);
+	ASSERT_LT(0, op);
+	ASSERT_EQ(0, invalidate(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	EXPECT_EQ(0, cf_nf_store_copy(nf, c, 1, 0, 8192, 70000, CF_COPY_WRITEBACK));
+	EXPECT_EQ(0, cf_nf_store_copy(nf, c, 1, 8192, 8192, 70000, CF_COPY_READ));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 16384, 70000));
+
+	/* What is written is not old, and what is read now neither, once no old read goes on. */
+	EXPECT_EQ(0, cf_nf_store(nf, c, 2, 16384, 8192, 70000));
+	ASSERT_EQ(0, cf_nf_end(nf, op));
+	EXPECT_EQ(0, cf_nf_store_copy(nf, c, 2, 24576, 8192, 70000, CF_COPY_READ));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 16384, 16384, 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	/* Nor is anything when the cookie begins anew. */
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_store_copy(nf, c, 2, 0, 16384, 70000, CF_COPY_WRITEBACK));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, 32768, 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
 /* How large a user's files may become does not concern the cache, nor the cache him. */
 TEST_F(original, limited_user)
 {

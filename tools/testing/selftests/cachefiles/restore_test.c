@@ -195,6 +195,30 @@ TEST_F(rules, d27_own_messages_stay)
 	EXPECT_EQ(0, res.err);
 }
 
+/*
+ * But for an OPEN whose descriptor is closed, as by a daemon that goes on as another program:
+ * it does not know what it has been told, and nobody else does.
+ */
+TEST_F(rules, d27_own_open_without_fd)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m, again;
+
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	close(cf_open_fd(&m));
+	EXPECT_EQ(1, cf_idle(e->dev));
+	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
+	ASSERT_EQ(0, cf_expect(e->dev, &again, CACHEFILES_OP_OPEN, LONG));
+	EXPECT_EQ(m.hdr.msg_id, again.hdr.msg_id);
+	EXPECT_EQ(0, cf_copen(e->dev, again.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(0, read_served(e, "file", cf_open_fd(&again), 1, 0, 4096, MB));
+}
+
 TEST_F(rules, without_it_nothing_moves)
 {
 	struct cf_env *e = &self->e;

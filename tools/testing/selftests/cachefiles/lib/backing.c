@@ -189,6 +189,48 @@ long long cf_used(const char *dir)
 	return ret ? ret : (long long)(st.f_blocks - st.f_bfree) * st.f_bsize;
 }
 
+bool cf_have_disk(void)
+{
+	const char *const argv[] = { "sh", "-c", "modprobe -q dm-mod; dmsetup version", NULL };
+
+	return !cf_run(20000, argv);
+}
+
+int cf_disk(struct cf_env *e, const char *how)
+{
+	char script[1600];
+	const char *const argv[] = { "sh", "-c", script, NULL };
+	int ret;
+
+	snprintf(e->dir, sizeof(e->dir), CF_BASE "/s%d", getpid());
+	snprintf(script, sizeof(script),
+		 "i=" CF_BASE "/disk%1$d n=cf-disk-%1$d d=/dev/mapper/cf-disk-%1$d\n"
+		 "table() { dmsetup load $n --table \"$1\"; }\n"
+		 "set -- %2$s\n"
+		 "case $1 in\n"
+		 "make)	truncate -s 256M $i && l=$(losetup -f --show $i) &&\n"
+		 "	dmsetup create $n --table \"0 $(blockdev --getsz $l) linear $l 0\" &&\n"
+		 "	{ [ -e $d ] || dmsetup mknodes $n; } &&\n"
+		 "	mkfs.ext4 -q -F -b 4096 -E lazy_itable_init=1,nodiscard $d &&\n"
+		 "	mkdir -p %3$s && mount -o ${2:-defaults} $d %3$s ;;\n"
+		 "stop)	dmsetup suspend --noflush --nolockfs $n ;;\n"
+		 "fail)	modprobe -q dm-flakey; s=$(blockdev --getsz $d)\n"
+		 "	l=$(losetup -n -O NAME -j $i)\n"
+		 "	dmsetup suspend --noflush --nolockfs $n &&\n"
+		 "	table \"0 $s flakey $l 0 0 1000 1 error_writes\"; r=$?\n"
+		 "	dmsetup resume $n && [ $r = 0 ] ;;\n"
+		 "go)	l=$(losetup -n -O NAME -j $i)\n"
+		 "	dmsetup suspend --noflush --nolockfs $n\n"
+		 "	table \"0 $(blockdev --getsz $l) linear $l 0\"\n"
+		 "	dmsetup resume $n ;;\n"
+		 "remove) umount %3$s; dmsetup remove --retry $n &&\n"
+		 "	losetup -d $(losetup -n -O NAME -j $i) ;;\n"
+		 "esac\n",
+		 getpid(), how, e->dir);
+	ret = cf_run(30000, argv);
+	return ret > 0 ? -EIO : ret;
+}
+
 int cf_log_open(void)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);

@@ -46,6 +46,16 @@ void cf_backing_unmount(struct cf_mounted *m);
 /* Bytes in use on the file system of @dir, after everything has been written. */
 long long cf_used(const char *dir);
 
+/* An ext4 on a disk that can be made to stop and to fail, for the store of one test. */
+#define CF_NO_DISK "no dmsetup (CONFIG_BLK_DEV_DM)"
+bool cf_have_disk(void);
+/*
+ * "make [OPTIONS]" (of the mount): @e has its directory there then. "stop": nothing on it
+ * ends. "fail": no write succeeds. "go": as before. "remove" in the end. 0 or a negative
+ * errno; -EIO if that does not work here.
+ */
+int cf_disk(struct cf_env *e, const char *how);
+
 /* The kernel's log from now on. */
 int cf_log_open(void);
 /* Lines of caches with @what since the last call, the last of them in @line. */

@@ -311,8 +311,9 @@ bool cf_nf_has_streams(int nf)
 	return call(nf, CF_NETFS_WRITE_SUBREQ, &a) != -EOPNOTSUPP;
 }
 
-int cf_nf_store_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
-		       unsigned int extendable_to, struct cf_netfs_subreq *a)
+/* With what @a says beside that. */
+static int write_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
+			struct cf_netfs_subreq *a)
 {
 	unsigned char *buf = malloc(len);
 	int ret;
@@ -320,14 +321,31 @@ int cf_nf_store_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u
 	if (!buf)
 		return -ENOMEM;
 	make(seed, off, buf, len, i_size);
-	*a = (struct cf_netfs_subreq){
-		.cookie = cookie, .start = off, .len = len, .i_size = i_size,
-		.buf = (unsigned long)buf, .extendable_to = extendable_to,
-		.timeout_ms = cf_ms(CF_NF_MS),
-	};
+	a->cookie = cookie;
+	a->start = off;
+	a->len = len;
+	a->i_size = i_size;
+	a->buf = (unsigned long)buf;
+	a->timeout_ms = cf_ms(CF_NF_MS);
 	ret = call(nf, CF_NETFS_WRITE_SUBREQ, a);
 	free(buf);
 	return ret;
+}
+
+int cf_nf_store_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
+		       unsigned int extendable_to, struct cf_netfs_subreq *a)
+{
+	*a = (struct cf_netfs_subreq){ .extendable_to = extendable_to };
+	return write_subreq(nf, cookie, seed, off, len, i_size, a);
+}
+
+int cf_nf_store_copy(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
+		     unsigned int copy)
+{
+	struct cf_netfs_subreq a = { .copy = copy };
+	int ret = write_subreq(nf, cookie, seed, off, len, i_size, &a);
+
+	return ret ? ret : a.error;
 }
 
 int cf_nf_file(int nf, int volume, const char *name, const void *aux, size_t aux_len,

@@ -84,6 +84,9 @@ int cf_nf_store(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_si
 bool cf_nf_has_streams(int nf);
 int cf_nf_store_subreq(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
 		       unsigned int extendable_to, struct cf_netfs_subreq *a);
+/* The same of what was read and not written: CF_COPY_*. */
+int cf_nf_store_copy(int nf, int cookie, __u64 seed, __u64 off, __u64 len, __u64 i_size,
+		     unsigned int copy);
 
 /* What became of a read. */
 struct cf_fetch {

@@ -79,6 +79,8 @@ struct cf_cookie {
 struct cf_op {
 	struct kref ref;
 	struct fscache_cookie *cookie;
+	struct address_space *copies;	/* a page cache with marks for CF_COPY_WRITEBACK */
+	struct page *copy;		/* its only page, in all places */
 	struct netfs_io_request rreq;
 };
 
@@ -123,6 +125,13 @@ static void cf_op_release(struct kref *ref)
 
 	fscache_end_operation(&op->rreq.cache_resources);
 	fscache_put_cookie(op->cookie, fscache_cookie_put_object);
+	if (op->copies)
+		xa_destroy(&op->copies->i_pages);
+	kfree(op->copies);
+	if (op->copy) {
+		set_page_private(op->copy, 0);
+		__free_page(op->copy);
+	}
 	kfree(op);
 }
 
@@ -992,6 +1001,28 @@ out:
 }
 
 #ifdef COMPAT_HAVE_NETFS_STREAMS
+/* Mark what @op is going to store as read. */
+static int cf_op_mark_copies(struct cf_op *op, u64 start, u64 len)
+{
+	void *entry;
+	u64 pos;
+
+	op->copies = kzalloc_obj(*op->copies);
+	op->copy = alloc_page(GFP_KERNEL);
+	if (!op->copies || !op->copy)
+		return -ENOMEM;
+	address_space_init_once(op->copies);
+	set_page_private(op->copy, (unsigned long)NETFS_FOLIO_COPY_TO_CACHE);
+	for (pos = round_down(start, PAGE_SIZE); pos < start + len; pos += PAGE_SIZE) {
+		entry = xa_store_irq(&op->copies->i_pages, pos >> PAGE_SHIFT,
+				     page_folio(op->copy), GFP_KERNEL);
+		if (xa_is_err(entry))
+			return xa_err(entry);
+	}
+	op->rreq.mapping = op->copies;
+	return 0;
+}
+
 /* What the library's write-back does to the stream of the cache, with one subrequest. */
 static int cf_write_subreq(struct cf_ctx *ctx, void *arg)
 {
@@ -1012,8 +1043,12 @@ static int cf_write_subreq(struct cf_ctx *ctx, void *arg)
 	if (IS_ERR(io))
 		return PTR_ERR(io);
 	ret = cf_io_copy(io, a->buf, a->len, false);
+	if (!ret && a->copy == CF_COPY_WRITEBACK)
+		ret = cf_op_mark_copies(op, a->start, a->len);
 	if (ret)
 		goto err;
+	if (a->copy == CF_COPY_READ)
+		op->rreq.origin = NETFS_PGPRIV2_COPY_TO_CACHE;
 	ret = -ENOMEM;
 	subreq = kzalloc_obj(*subreq);
 	if (!subreq)

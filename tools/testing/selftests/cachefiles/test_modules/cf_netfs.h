@@ -215,10 +215,16 @@ struct cf_netfs_write {
 	__u32	completions;
 };
 
+/* What the library stores that was read and not written, as it marks that. */
+#define CF_COPY_WRITEBACK	1	/* by a mark on the folio, when that is written back */
+#define CF_COPY_READ		2	/* at the end of the read, by a request of its own */
+
 /* By way of prepare_write_subreq and issue_write, as write-back does it. */
 struct cf_netfs_subreq {
 	__u32	cookie;
 	__u32	extendable_to;		/* bytes behind @len that may be written, too */
+	__u32	copy;			/* CF_COPY_*, or 0 for what was written */
+	__u32	unused;
 	__u64	start;
 	__u64	len;
 	__u64	i_size;
