@@ -4,6 +4,7 @@
  * mount can go, and a new cache can come, whatever descriptors are left over.
  */
 #include "harness.h"
+#include "lib/task.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -42,6 +43,9 @@ static int make_outstanding(struct cf_env *e, struct outstanding *o)
 		ret = start_stream(e, &o->r[4], "file", 1, 131072, MB - 131072);
 	if (!ret)
 		ret = cf_poll(o->r[4].pipe, POLLIN, cf_ms(BRIEF)) ? -EPROTO : 0;
+	/* Whoever has not asked by now would ask the next cache, which nobody serves. */
+	for (int i = 2; !ret && i < 5; i++)
+		ret = cf_task_blocks(o->r[i].pid, LONG);
 	return ret;
 }
 

@@ -45,7 +45,8 @@ int cf_task_wait(struct cf_task *t, int *ret, int ms)
 	return 0;
 }
 
-int cf_task_sleeps(pid_t id, int ms)
+/* Wait until @state is the letter that stat has for thread @id. */
+static int task_until(pid_t id, char state, int ms)
 {
 	long long end = cf_now() + cf_ms(ms);
 	char path[32], text[256];
@@ -59,8 +60,18 @@ int cf_task_sleeps(pid_t id, int ms)
 			return ret;
 		/* Its state follows its name, which is in brackets and may have some. */
 		name = strrchr(text, ')');
-		if (name && !strncmp(name, ") S", 3))
+		if (name && name[1] == ' ' && name[2] == state)
 			return 0;
 	} while (cf_now() < end && !poll(NULL, 0, 1));
 	return -ETIMEDOUT;
+}
+
+int cf_task_sleeps(pid_t id, int ms)
+{
+	return task_until(id, 'S', ms);
+}
+
+int cf_task_blocks(pid_t id, int ms)
+{
+	return task_until(id, 'D', ms);
 }

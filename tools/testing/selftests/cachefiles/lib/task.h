@@ -21,5 +21,7 @@ int cf_task_wait(struct cf_task *t, int *ret, int ms);
 
 /* Wait until thread @id sleeps in a system call: 0, -ETIMEDOUT, or -ENOENT if it has ended. */
 int cf_task_sleeps(pid_t id, int ms);
+/* The same for a sleep that no handler of a signal ends, as all waits for the daemon are. */
+int cf_task_blocks(pid_t id, int ms);
 
 #endif /* CF_TASK_H */
