@@ -85,8 +85,8 @@ TEST_F(ondemand, windows_in_flight)
 TEST_F_TIMEOUT(ondemand, slow_source, 60)
 {
 	enum { THREADS = 8 };
-	/* Far more than all else takes, on any machine. */
-	const int delay = cf_ms(50);
+	/* All of them together are far more than all else takes, and than a machine stalls for. */
+	const int delay = cf_ms(150);
 	static struct cf_server s[THREADS];
 	struct cf_env *e = &self->e;
 	unsigned long reads = 0;
