@@ -9,6 +9,7 @@
 #include "harness.h"
 
 #include "lib/task.h"
+#include "lib/trace.h"
 
 /* What was handed out to this process is taken back by another one. */
 static int restore_by_another(int dev)
@@ -82,20 +83,28 @@ TEST_F(ondemand, d01_gone_while_delivered_again)
 	struct cf_env *e = &self->e;
 	struct cf_stall st;
 	struct cf_reader r;
+	int trace, ret;
 	struct cf_msg m;
-	int ret;
 
 	ASSERT_EQ(0, start_stat(e, &r, "file"));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 	ASSERT_EQ(0, restore_by_another(e->dev));
 	close(cf_open_fd(&m));
+	trace = cf_trace_start();
+	if (trace < 0)
+		SKIP(return, "no tracepoints (CONFIG_FTRACE)");
 	ret = park(&st, e->dev);
-	if (ret == -ENOSYS)
+	if (ret == -ENOSYS) {
+		cf_trace_stop(trace);
 		SKIP(return, "no userfaultfd");
+	}
 	ASSERT_EQ(0, ret);
 	EXPECT_LE(0, cf_reader_kill(&r, PROMPT));
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	/* The object goes later than its reader and the mount. */
+	EXPECT_EQ(0, cf_trace_wait(trace, "COPYING -> DONE", LONG));
+	cf_trace_stop(trace);
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, 0));
 	EXPECT_EQ(0, cf_stall_finish(&st, &m));
 	EXPECT_EQ(1, cf_idle(e->dev));
 	ASSERT_EQ(0, cf_env_mount(e));

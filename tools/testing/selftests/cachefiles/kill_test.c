@@ -230,6 +230,8 @@ static void kill_in_copy(struct __test_metadata *_metadata, struct cf_env *e,
 		EXPECT_LE(0, ret);
 	}
 	if (ret > 0 && m.hdr.opcode == CACHEFILES_OP_OPEN) {
+		/* The object goes later than its reader, and may be opened until then. */
+		ASSERT_EQ(0, cf_expect(e->dev, &c, CACHEFILES_OP_CLOSE, LONG));
 		EXPECT_EQ(-EINVAL, cf_copen(e->dev, m.hdr.msg_id, MB));
 		close(cf_open_fd(&m));
 	}
