@@ -62,21 +62,9 @@ fills() {
 	[ "$odd" = 0 ] || settle "$@"
 }
 
-# settle COMMAND...: The last page of a file that does not fill it is not always copied to
-# the cache: netfs forgets to if the page's end, after the end of the file, is ready after
-# its beginning. So $odd files may take more than one reading. Remounts, too.
+# settle COMMAND...: $odd files may take more than one reading. Remounts, too.
 settle() {
-	local reads
-
-	for _ in {1..8}; do
-		reads=$(cf_nfs_reads)
-		expect "$@" || return
-		reads=$(($(cf_nfs_reads) - reads))
-		expect_le "$odd" $reads "READs to the server of $*" || return
-		remount || return
-		[ $reads -gt 0 ] || return 0
-	done
-	cf_fail "there are READs to the server of $* again and again"
+	cf_nfs_settle "$odd" remount "$@"
 }
 
 # twice COMMAND...: once from the server and again from the cache
