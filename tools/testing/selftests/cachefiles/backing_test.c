@@ -40,7 +40,7 @@ FIXTURE_SETUP(refusing)
 FIXTURE_TEARDOWN(refusing)
 {
 	cf_server_stop(&self->s);
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 	cf_backing_unmount(&self->m);
 }
 

@@ -272,7 +272,7 @@ FIXTURE_SETUP(handles)
 
 FIXTURE_TEARDOWN(handles)
 {
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 TEST_F(handles, d05_closed)

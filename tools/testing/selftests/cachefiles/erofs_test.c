@@ -81,7 +81,7 @@ FIXTURE_SETUP(erofs)
 FIXTURE_TEARDOWN(erofs)
 {
 	cf_server_stop(&self->s);
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* Bytes of the file @nr that are right, or a negative errno. */
@@ -401,7 +401,7 @@ FIXTURE_SETUP(one)
 FIXTURE_TEARDOWN(one)
 {
 	cf_server_stop(&self->s);
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* Two images share a blob in a domain: it is opened once, and fetched once. */

@@ -86,7 +86,7 @@ FIXTURE_SETUP(device)
 
 FIXTURE_TEARDOWN(device)
 {
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* A bound on-demand cache; no mount. */
@@ -104,7 +104,7 @@ FIXTURE_SETUP(cache)
 
 FIXTURE_TEARDOWN(cache)
 {
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* A bound on-demand cache with a volume mounted; nobody serves it yet. */
@@ -128,7 +128,7 @@ FIXTURE_SETUP(ondemand)
 FIXTURE_TEARDOWN(ondemand)
 {
 	cf_server_stop(&self->s);
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* A bound cache in original mode, and a network file system with a volume in it. */
@@ -160,7 +160,7 @@ FIXTURE_TEARDOWN(original)
 		EXPECT_EQ(0, cf_nf_odd(self->nf));
 		close(self->nf);
 	}
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* Room for @nr descriptors in this process. */

@@ -56,7 +56,7 @@ FIXTURE_SETUP(stores)
 
 FIXTURE_TEARDOWN(stores)
 {
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 	cf_backing_unmount(&self->m);
 }
 

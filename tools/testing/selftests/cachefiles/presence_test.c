@@ -37,9 +37,9 @@ static int store_init(struct store *s, const struct cf_backing *b)
 	return s->log < 0 ? s->log : 0;
 }
 
-static void store_exit(struct store *s)
+static void store_exit(struct __test_metadata *_metadata, struct store *s)
 {
-	cf_env_exit(&s->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&s->e));
 	cf_backing_unmount(&s->m);
 }
 
@@ -87,7 +87,7 @@ FIXTURE_SETUP(suitable)
 
 FIXTURE_TEARDOWN(suitable)
 {
-	store_exit(&self->s);
+	store_exit(_metadata, &self->s);
 }
 
 FIXTURE_VARIANT_ADD(suitable, ext4) {
@@ -178,7 +178,7 @@ FIXTURE_SETUP(unsuitable)
 
 FIXTURE_TEARDOWN(unsuitable)
 {
-	store_exit(&self->s);
+	store_exit(_metadata, &self->s);
 }
 
 /* Small files are told exactly, large ones in huge pages. */
@@ -916,7 +916,7 @@ FIXTURE_SETUP(small_blocks)
 
 FIXTURE_TEARDOWN(small_blocks)
 {
-	store_exit(&self->s);
+	store_exit(_metadata, &self->s);
 }
 
 FIXTURE_VARIANT_ADD(small_blocks, ext4) {

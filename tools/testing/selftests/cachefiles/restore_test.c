@@ -119,7 +119,7 @@ FIXTURE_SETUP(rules)
 
 FIXTURE_TEARDOWN(rules)
 {
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* A process that takes one message off the device, hands over its fd and waits. */

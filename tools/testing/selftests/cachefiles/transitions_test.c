@@ -36,7 +36,7 @@ FIXTURE_SETUP(moves)
 FIXTURE_TEARDOWN(moves)
 {
 	cf_error_injection(0);
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 	if (self->trace >= 0)
 		cf_trace_stop(self->trace);
 }
@@ -452,7 +452,7 @@ FIXTURE_TEARDOWN(follow)
 {
 	if (self->nf >= 0)
 		close(self->nf);
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 	if (self->trace >= 0)
 		cf_trace_stop(self->trace);
 }

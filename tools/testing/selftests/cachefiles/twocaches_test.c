@@ -103,11 +103,11 @@ FIXTURE_TEARDOWN(side_by_side)
 		end_keeper(p);
 		if (p->s.stats)
 			cf_server_stop(&p->s);
-		cf_env_exit(&p->e);
+		EXPECT_NE(-ETIMEDOUT, cf_env_exit(&p->e));
 	}
 	if (self->nf >= 0)
 		EXPECT_EQ(0, cf_nf_odd(self->nf));
-	cf_env_exit(&self->e);
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
 }
 
 /* --- caches --- */

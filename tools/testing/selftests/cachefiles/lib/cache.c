@@ -457,13 +457,16 @@ int cf_env_umount(struct cf_env *e, int ms)
 	return ret;
 }
 
-void cf_env_exit(struct cf_env *e)
+int cf_env_exit(struct cf_env *e)
 {
+	int ret = 0;
+
 	if (e->dev >= 0)
 		close(e->dev);
 	if (e->mounted)
-		cf_umount(e->mnt, MNT_FORCE, 5000);
+		ret = cf_umount(e->mnt, MNT_FORCE, 5000);
 	rmdir(e->mnt);
+	return ret;
 }
 
 int cf_drop_caches(const char *what)

@@ -43,7 +43,8 @@ int cf_env_rebind(struct cf_env *e);
 int cf_env_rebind_original(struct cf_env *e);
 int cf_env_mount(struct cf_env *e);
 int cf_env_umount(struct cf_env *e, int ms);
-void cf_env_exit(struct cf_env *e);
+/* What cf_umount() says of its mount. It may be busy still, but never takes long. */
+int cf_env_exit(struct cf_env *e);
 
 /* What a cache in original mode says when it is read. */
 struct cf_statistics {
