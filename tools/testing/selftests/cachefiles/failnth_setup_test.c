@@ -265,12 +265,16 @@ TEST_F_TIMEOUT(none, load, 600)
 {
 	static const char * const names[] = { "cf_netfs", "ondemandfs", "cachefiles" };
 	bool loaded[3] = { false };
-	int fd;
+	int fds[3];
 
 	if (world)
 		SKIP(return, "%s", cf_why);
 	if (cf_fail_init())
 		SKIP(return, CF_NO_FAILNTH);
+	for (int i = 1; i < 3; i++)
+		fds[i] = module_open(names[i]);
+	if (fds[1] < 0 && fds[2] < 0)
+		SKIP(return, "neither %s nor %s is a module in a .ko", names[1], names[2]);
 	for (int i = 0; i < 3; i++) {
 		int ret = module_unload(names[i]);
 
@@ -280,12 +284,11 @@ TEST_F_TIMEOUT(none, load, 600)
 		loaded[i] = !ret;
 	}
 	for (int i = 2; i > 0; i--) {
-		fd = module_open(names[i]);
-		if (fd < 0)
+		if (fds[i] < 0)
 			TH_LOG("%s: not loaded from a .ko", names[i]);
 		else
-			load_failing(_metadata, names[i], fd);
-		close(fd);
+			load_failing(_metadata, names[i], fds[i]);
+		close(fds[i]);
 	}
 	EXPECT_EQ(0, leaks());
 	for (int i = 2; i >= 0; i--)
