@@ -6,7 +6,12 @@
  * Locking, outer to inner:
  *
  *   root directory's i_rwsem	taken by the VFS, shared; held over a lookup,
- *				which waits killably for the daemon
+ *				which waits killably for the daemon. Whoever
+ *				would make a name takes it exclusive before he
+ *				is refused, and is not killable while he waits
+ *				for it; nor are lookups that queue behind him.
+ *				ondemandfs_abort() and the end of the device
+ *				end the lookups that hold it
  *   filemap locks, folio locks	held over reads, which wait for the daemon too
  *   ondemandfs_sb.aborting	held while ondemandfs_abort() uses an inode, and
  *				while a lookup that has failed takes its own
