@@ -22,7 +22,7 @@ static int cachefiles_cull_get_cwd(struct cachefiles_cache *cache, struct path *
 	return ret;
 }
 
-/* Errors that the culling daemon knows what to do about. */
+/* Errors that the culling daemon knows what to do about; it asks for the same again and again. */
 static int cachefiles_cull_error(struct cachefiles_cache *cache, const char *what, int error)
 {
 	switch (error) {
@@ -37,7 +37,7 @@ static int cachefiles_cull_error(struct cachefiles_cache *cache, const char *wha
 		cachefiles_cache_io_error(cache, what, error);
 		return -EIO;
 	default:
-		pr_err("%s: error %d\n", what, error);
+		pr_err_ratelimited("%s: error %d\n", what, error);
 		return -EIO;
 	}
 }
@@ -65,7 +65,8 @@ static int cachefiles_cull_in(struct cachefiles_cache *cache, struct dentry *par
  * Context: May sleep; no lock of the backing file system is held.
  * Return: 0; -EINVAL if the working directory is not in the cache, -ENOTDIR if it is
  * no directory, -ESTALE if there is no such name, -EBUSY if it is in use or there is no
- * room for moving it, -ENOMEM, else -EIO.
+ * room for moving it, -ENOMEM, else -EIO, which is the end of the cache if it is the error
+ * of the backing file system.
  */
 int cachefiles_cull_remove(struct cachefiles_cache *cache, const char *name)
 {

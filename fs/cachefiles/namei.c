@@ -413,14 +413,19 @@ struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct den
 	return file;
 }
 
-/* Removes an entry that is no directory; the directory is locked. */
+/*
+ * Removes an entry that is no directory; the directory is locked.  If it must not be, that is
+ * the end of the cache, unless it is only to be culled.
+ */
 static int cachefiles_namei_unlink_locked(struct cachefiles_cache *cache, struct dentry *parent,
-					  struct dentry *dentry)
+					  struct dentry *dentry, bool cull)
 {
 	struct path path = { .mnt = cache->mnt, .dentry = parent };
 	int ret;
 
 	ret = security_path_unlink(&path, dentry);
+	if (ret && cull)
+		return ret;
 	if (ret) {
 		cachefiles_cache_io_error(cache, "removing a file is forbidden", ret);
 		return -EIO;
@@ -447,7 +452,7 @@ static int cachefiles_namei_link_locked(struct cachefiles_object *object, struct
 		return -EISDIR;
 	if (cachefiles_namei_is_marked(dentry))
 		return -EBUSY;
-	ret = cachefiles_namei_unlink_locked(cache, fanout, dentry);
+	ret = cachefiles_namei_unlink_locked(cache, fanout, dentry, false);
 	return ret ?: -EAGAIN;
 }
 
@@ -564,7 +569,7 @@ int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file)
 		if (IS_ERR(dentry))
 			ret = PTR_ERR(dentry);
 		else if (d_inode(dentry) == file_inode(file))
-			ret = cachefiles_namei_unlink_locked(cache, fanout, dentry);
+			ret = cachefiles_namei_unlink_locked(cache, fanout, dentry, false);
 		end_removing(dentry);
 	}
 	mnt_drop_write(cache->mnt);
@@ -633,7 +638,7 @@ static int cachefiles_namei_bury_file(struct cachefiles_cache *cache, struct den
 		return PTR_ERR(dentry);
 	if (!cull || cachefiles_namei_mark(dentry)) {
 		cachefiles_delay(CACHEFILES_DELAY_BURY);
-		ret = cachefiles_namei_unlink_locked(cache, parent, dentry);
+		ret = cachefiles_namei_unlink_locked(cache, parent, dentry, cull);
 		if (cull)
 			cachefiles_namei_unmark(dentry);
 	}
@@ -662,7 +667,10 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
 	/* A name in the graveyard may take space: the culling daemon goes on elsewhere. */
 	if (ret == -ENOSPC || ret == -EDQUOT)
 		return cull ? -EBUSY : ret;
-	if (!ret || ret == -ENOMEM || cachefiles_was_killed(ret) || (cull && ret == -EBUSY))
+	if (!ret || ret == -ENOMEM || cachefiles_was_killed(ret))
+		return ret;
+	/* What can't be culled is no harm to anybody, unless the file system is broken. */
+	if (cull && ret != -EIO)
 		return ret;
 	cachefiles_cache_io_error(cache, "moving something out of the cache", ret);
 	return -EIO;
@@ -694,8 +702,9 @@ int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
  * @victim: Its entry, not marked by the caller; treated as by cachefiles_namei_bury()
  *
  * Context: May sleep; no lock of the backing file system is held.
- * Return: As cachefiles_namei_bury(), or -EBUSY if @victim is in use, or there is no room for
- * a name in the graveyard.
+ * Return: As cachefiles_namei_bury(), but only -EIO is the end of the cache; -EBUSY if @victim
+ * is in use, or there is no room for a name in the graveyard; or another error, with which
+ * @victim is left alone: it is immutable, say, or must not be removed.
  */
 int cachefiles_namei_cull(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim)

@@ -6,7 +6,9 @@
 #include "harness.h"
 
 #include <dirent.h>
+#include <linux/fs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 
 #include "lib/backing.h"
 #include "lib/delay.h"
@@ -265,6 +267,59 @@ TEST_F(ondemand, d59_no_space)
 	EXPECT_EQ(0, cf_cmd(e->dev, "cull Istale"));
 	EXPECT_EQ(-1, access("Istale", F_OK));
 	ASSERT_EQ(0, chdir("/"));
+}
+
+static int set_immutable(const char *name, bool on)
+{
+	int fd = open(name, O_RDONLY | O_CLOEXEC), flags, ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags))
+		ret = -errno;
+	flags = on ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+	if (!ret && ioctl(fd, FS_IOC_SETFLAGS, &flags))
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* What must not be removed stays, and so does the cache; the log does not overflow. */
+TEST_F(device, d59_immutable)
+{
+	static const char *const names[] = { "Ifile", "Idir" };
+	struct cf_env *e = &self->e;
+	int log = cf_log_open(), fd;
+	char path[160], line[200];
+
+	ASSERT_LE(0, log);
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind(e));
+	snprintf(path, sizeof(path), "%s/cache", e->dir);
+	ASSERT_EQ(0, chdir(path));
+	fd = open(names[0], O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, mkdir(names[1], 0700));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, set_immutable(names[i], true));
+		for (int j = 0; j < 50; j++)
+			EXPECT_EQ(-EIO, cf_cmd(e->dev, "cull %s", names[i]));
+		EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+		EXPECT_EQ(0, cf_cmd(e->dev, "inuse %s", names[i]));
+		EXPECT_EQ(0, access(names[i], F_OK));
+	}
+	EXPECT_GT(50, cf_log_lines(log, "error", line, sizeof(line)));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, set_immutable(names[i], false));
+		EXPECT_EQ(0, cf_cmd(e->dev, "cull %s", names[i]));
+		EXPECT_EQ(-1, access(names[i], F_OK));
+	}
+	close(log);
+	ASSERT_EQ(0, chdir("/"));
+	close(e->dev);
+	e->dev = -1;
+	EXPECT_LE(0, cf_umount(e->dir, 0, LONG));
 }
 
 struct culler {
