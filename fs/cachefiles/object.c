@@ -467,7 +467,7 @@ static void cachefiles_object_mark_dirty(struct cachefiles_object *object, struc
 	with_cache_creds(cachefiles_object_cache(object))
 		ret = vfs_fsync(file, 0);
 	if (ret)
-		cachefiles_cache_io_error(cachefiles_object_cache(object), "fsync", ret);
+		cachefiles_presence_distrust(object, file, "fsync", ret);
 }
 
 static void cachefiles_object_prepare_to_write(struct fscache_cookie *cookie)

@@ -7,6 +7,7 @@
 #include "harness.h"
 
 #include <linux/fs.h>
+#include <linux/fuse.h>
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
 
@@ -353,6 +354,68 @@ TEST_F_TIMEOUT(device, any_request_refused, 240)
 	}
 	TH_LOG("%d requests refused", count);
 	EXPECT_LT(20, count);
+	EXPECT_EQ(0, cf_nf_odd(l.nf));
+	close(l.nf);
+	cf_env_exit(l.e);
+	l.e->dev = -1;
+	cf_backing_unmount(&m);
+}
+
+/* Have the @n-th request of marking a file as dirty refused: which. */
+static int refuse_mark(struct __test_metadata *_metadata, struct life *l, struct cf_fusefs *fuse,
+		       int n)
+{
+	long long end = cf_now() + cf_ms(LONG);
+	char name[16];
+	int c;
+
+	snprintf(name, sizeof(name), "mark%d", n);
+	c = cf_nf_file(l->nf, l->vol, name, NULL, 0, TOP, false);
+	EXPECT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_fill(l->nf, c, 1, TOP));
+	cf_fusefs_fail(fuse, n, -ENOSPC);
+	EXPECT_EQ(0, cf_nf_use(l->nf, c, true));
+	/* A worker does it. */
+	while (!__atomic_load_n(&fuse->fault->opcode, __ATOMIC_RELAXED) && cf_now() < end)
+		poll(NULL, 0, 10);
+	n = cf_fusefs_failed(fuse);
+	EXPECT_EQ(0, cf_nf_unuse(l->nf, c));
+	EXPECT_EQ(0, cf_nf_detach(l->nf, c, false));
+	EXPECT_EQ(0, cf_cmd(l->e->dev, "debug 0"));
+
+	/* Nobody believes it, or it is what it was: nothing was changed. */
+	c = cf_nf_file(l->nf, l->vol, name, NULL, 0, TOP, false);
+	EXPECT_LT(0, c);
+	if (n == FUSE_FSYNC) {
+		EXPECT_EQ(0, cf_nf_absent(l->nf, c, 0, TOP, TOP));
+	}
+	EXPECT_EQ(0, cf_nf_fill(l->nf, c, 2, TOP));
+	EXPECT_EQ(0, cf_nf_check(l->nf, c, 2, 0, TOP, TOP));
+	EXPECT_EQ(0, cf_nf_detach(l->nf, c, false));
+	return n;
+}
+
+/* No space for what tells that a file is going to be changed costs that file, not the cache. */
+TEST_F_TIMEOUT(device, no_space_for_the_mark, 120)
+{
+	struct life l = { .e = &self->e };
+	struct cf_mounted m;
+	int ret, n = 1;
+
+	l.nf = cf_nf_open();
+	if (l.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ret = cf_backing_fuse(&m, l.e);
+	if (ret == 1)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_env_bind_original(l.e));
+	l.vol = cf_nf_volume(l.nf, l.e->volume, l.e->tag, NULL, 0);
+	ASSERT_LT(0, l.vol);
+	do {
+		ret = refuse_mark(_metadata, &l, &m.fuse, n);
+	} while (ret && ret != FUSE_FSYNC && n++ < 10);
+	EXPECT_EQ(FUSE_FSYNC, ret);
 	EXPECT_EQ(0, cf_nf_odd(l.nf));
 	close(l.nf);
 	cf_env_exit(l.e);
