@@ -23,6 +23,16 @@
  */
 static struct workqueue_struct *cachefiles_io_wq;
 
+/*
+ * How many writes wait at most for a file system to be thawed, each with a worker and what
+ * it is to write.
+ */
+#define CACHEFILES_MAX_FROZEN	64
+
+/* Where they wait, so that nothing else waits for them. */
+static struct workqueue_struct *cachefiles_frozen_wq;
+static atomic_t cachefiles_nr_frozen;
+
 /**
  * cachefiles_io_write_init - Set up what writes need
  *
@@ -31,7 +41,15 @@ static struct workqueue_struct *cachefiles_io_wq;
 int cachefiles_io_write_init(void)
 {
 	cachefiles_io_wq = alloc_workqueue("cachefiles_io", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	return cachefiles_io_wq ? 0 : -ENOMEM;
+	if (!cachefiles_io_wq)
+		return -ENOMEM;
+	cachefiles_frozen_wq = alloc_workqueue("cachefiles_frozen", WQ_UNBOUND | WQ_MEM_RECLAIM,
+					       CACHEFILES_MAX_FROZEN);
+	if (!cachefiles_frozen_wq) {
+		destroy_workqueue(cachefiles_io_wq);
+		return -ENOMEM;
+	}
+	return 0;
 }
 
 /**
@@ -41,6 +59,7 @@ int cachefiles_io_write_init(void)
  */
 void cachefiles_io_write_exit(void)
 {
+	destroy_workqueue(cachefiles_frozen_wq);
 	destroy_workqueue(cachefiles_io_wq);
 }
 
@@ -181,11 +200,14 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
 /**
  * struct cachefiles_write - A write for the netfs
  * @iocb: The write to the backing file.
- * @work: Clears up after a write that has failed.
+ * @work: Clears up after a write that has failed; before that, submits one that has to wait.
  * @ref: One for completing it, one for submitting it (A).
  * @object: What is written; the netfs holds an access until it is called back (I).
  * @pos: First byte (I).
  * @len: Bytes (I).
+ * @from: What to write, of one that has to wait.
+ * @segments: Array that belongs to @from, or NULL.
+ * @frozen: The backing file system is frozen, so nothing has been submitted.
  * @error: What to tell the netfs when it was cleared up.
  * @term_func: Called with the result; NULL if the caller waits (I).
  * @term_priv: Its argument (I).
@@ -197,6 +219,9 @@ struct cachefiles_write {
 	struct cachefiles_object	*object;
 	loff_t				pos;
 	size_t				len;
+	struct iov_iter			from;
+	const void			*segments;
+	bool				frozen;
 	int				error;
 	netfs_io_terminated_t		term_func;
 	void				*term_priv;
@@ -206,6 +231,7 @@ static void cachefiles_write_put(struct cachefiles_write *write)
 {
 	if (refcount_dec_and_test(&write->ref)) {
 		fput(write->iocb.ki_filp);
+		kfree(write->segments);
 		kfree(write);
 	}
 }
@@ -290,8 +316,55 @@ static int cachefiles_write_reserve(struct cachefiles_object *object, struct fil
 	return 0;
 }
 
-/* -EIOCBQUEUED if cachefiles_write_done() is called. */
-static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct iov_iter *from)
+/* The beginning of what kiocb_end_write() ends, in whichever task. */
+static bool cachefiles_write_begin(struct kiocb *iocb, bool wait)
+{
+	struct super_block *sb = file_inode(iocb->ki_filp)->i_sb;
+
+	if (wait) {
+		kiocb_start_write(iocb);
+		return true;
+	}
+	if (!sb_start_write_trylock(sb))
+		return false;
+	/* Only lockdep is told so, as kiocb_start_write() does it. */
+	__sb_writers_release(sb, SB_FREEZE_WRITE);
+	return true;
+}
+
+/*
+ * Not vfs_iocb_iter_write(), which waits for a file system to be thawed.  The caller may have
+ * pages locked that somebody waits for who writes to another file of the same file system:
+ * the freezing waits for him.
+ */
+static ssize_t cachefiles_write_issue(struct cachefiles_write *write, struct iov_iter *from,
+				      bool wait)
+{
+	struct kiocb *iocb = &write->iocb;
+	loff_t end;
+	ssize_t ret;
+
+	if (iocb->ki_pos < 0 || check_add_overflow(iocb->ki_pos, (loff_t)write->len, &end))
+		return -EINVAL;
+	ret = cachefiles_inject_write_error();
+	if (ret || !write->len)
+		return ret;
+	write->frozen = !cachefiles_write_begin(iocb, wait);
+	if (write->frozen)
+		return -EBUSY;
+	fscache_count_write();
+	ret = iocb->ki_filp->f_op->write_iter(iocb, from);
+	if (ret != -EIOCBQUEUED)
+		kiocb_end_write(iocb);
+	return ret;
+}
+
+/*
+ * -EIOCBQUEUED if cachefiles_write_done() is called.  Unless it may @wait, write->frozen is
+ * set if the file system is frozen.
+ */
+static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct iov_iter *from,
+				       bool wait)
 {
 	struct cachefiles_cache *cache = cachefiles_object_cache(write->object);
 	struct kiocb *iocb = &write->iocb;
@@ -301,10 +374,8 @@ static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct io
 	nofs = memalloc_nofs_save();
 	ret = cachefiles_write_reserve(write->object, iocb->ki_filp, write->pos, write->len);
 	if (!ret) {
-		fscache_count_write();
 		with_cache_creds(cache)
-			ret = cachefiles_inject_write_error() ?:
-			      vfs_iocb_iter_write(iocb->ki_filp, iocb, from);
+			ret = cachefiles_write_issue(write, from, wait);
 		if (ret != -EIOCBQUEUED)
 			cachefiles_space_end_write(cache, write->len);
 	}
@@ -322,7 +393,7 @@ static int cachefiles_write_submit_work(void *data)
 {
 	struct cachefiles_submission *submission = data;
 
-	return cachefiles_write_submit(submission->write, submission->from);
+	return cachefiles_write_submit(submission->write, submission->from, false);
 }
 
 /*
@@ -335,6 +406,60 @@ static ssize_t cachefiles_write_submit_limited(struct cachefiles_write *write,
 	struct cachefiles_submission submission = { .write = write, .from = from };
 
 	return cachefiles_io_delegate(cachefiles_write_submit_work, &submission);
+}
+
+/* After cachefiles_write_submit(), of which @ret is the result.  Consumes the submitter's claim. */
+static int cachefiles_write_submitted(struct cachefiles_write *write, ssize_t ret)
+{
+	if (ret != -EIOCBQUEUED) {
+		write->error = cachefiles_write_error(write, ret);
+		ret = write->error;
+		if (ret)
+			cachefiles_write_fail(write);
+		else
+			cachefiles_write_succeed(write);
+	}
+	/* What submits a write may look at the iocb after it was completed. */
+	cachefiles_write_put(write);
+	return ret;
+}
+
+static void cachefiles_write_frozen_work(struct work_struct *work)
+{
+	struct cachefiles_write *write = container_of(work, struct cachefiles_write, work);
+	ssize_t ret;
+
+	/* From now on it is for a write that fails. */
+	INIT_WORK(&write->work, cachefiles_write_fail_work);
+	ret = cachefiles_write_submit(write, &write->from, true);
+	atomic_dec(&cachefiles_nr_frozen);
+	cachefiles_write_submitted(write, ret);
+}
+
+/* The array of segments may be gone when the caller returns; what it tells of is not. */
+static int cachefiles_write_copy_iter(struct cachefiles_write *write, struct iov_iter *from)
+{
+	if (iov_iter_is_bvec(from) || iov_iter_is_kvec(from)) {
+		write->segments = dup_iter(&write->from, from, GFP_NOFS);
+		return write->segments ? 0 : -ENOMEM;
+	}
+	write->from = *from;
+	return 0;
+}
+
+/* Lets a worker wait for the thaw, who then has all claims on the write; or returns false. */
+static bool cachefiles_write_defer(struct cachefiles_write *write, struct iov_iter *from)
+{
+	if (!write->term_func)
+		return false;
+	if (atomic_inc_return(&cachefiles_nr_frozen) > CACHEFILES_MAX_FROZEN ||
+	    cachefiles_write_copy_iter(write, from)) {
+		atomic_dec(&cachefiles_nr_frozen);
+		return false;
+	}
+	INIT_WORK(&write->work, cachefiles_write_frozen_work);
+	queue_work(cachefiles_frozen_wq, &write->work);
+	return true;
 }
 
 /**
@@ -350,10 +475,15 @@ static ssize_t cachefiles_write_submit_limited(struct cachefiles_write *write,
  *
  * If it fails, the range is missing when the netfs is told.
  *
+ * The caller does not wait for the backing file system to be thawed, unless there are data
+ * in the range that can't be kept: a worker does, or if @term_func is NULL or too many wait
+ * already, the write is refused.
+ *
  * Context: process; the caller may be writing back, so nothing is allocated into a
  * file system.
- * Return: 0, -EIOCBQUEUED, or the error: -ENOBUFS if space is short, -EIO if the
- * cache has failed or the file is distrusted, -ENOMEM, or the error of the backing file system.
+ * Return: 0, -EIOCBQUEUED, or the error: -ENOBUFS if space is short, -EBUSY if the backing
+ * file system is frozen, -EIO if the cache has failed or the file is distrusted, -ENOMEM, or
+ * the error of the backing file system.
  */
 int cachefiles_io_write_async(struct cachefiles_object *object, struct file *file, loff_t pos,
 			      struct iov_iter *from, netfs_io_terminated_t term_func,
@@ -385,18 +515,11 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
 	if (cachefiles_io_is_limited())
 		ret = cachefiles_write_submit_limited(write, from);
 	else
-		ret = cachefiles_write_submit(write, from);
-	if (ret != -EIOCBQUEUED) {
-		write->error = cachefiles_write_error(write, ret);
-		ret = write->error;
-		if (ret)
-			cachefiles_write_fail(write);
-		else
-			cachefiles_write_succeed(write);
-	}
-	/* What submits a write may look at the iocb after it was completed. */
-	cachefiles_write_put(write);
-	return ret;
+		ret = cachefiles_write_submit(write, from, false);
+	/* Unless it is frozen, it may have been completed. */
+	if (ret == -EBUSY && write->frozen && cachefiles_write_defer(write, from))
+		return -EIOCBQUEUED;
+	return cachefiles_write_submitted(write, ret);
 }
 
 /**

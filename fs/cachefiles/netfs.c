@@ -47,12 +47,20 @@ void cachefiles_netfs_read_terminated(netfs_io_terminated_t read_func, void *pri
  * The operation keeps the file until its end.  It was begun without waiting, and if
  * the cookie has been invalidated since, there is no file for it.
  *
+ * A file that is still to be made may have to wait for the thaw, and the netfs, with pages
+ * locked, would hold up the freezing.
+ *
  * Context: process, waits for fscache.
  * Return: the file, borrowed; NULL if there is none to be had.
  */
 struct file *cachefiles_cres_file(struct netfs_cache_resources *cres, enum fscache_want_state want)
 {
-	if (!cres->cache_priv2 && !fscache_wait_for_operation(cres, want))
+	struct cachefiles_cache *cache = cachefiles_object_cache(cachefiles_cres_object(cres));
+
+	if (cres->cache_priv2)
+		return cres->cache_priv2;
+	if (READ_ONCE(cache->mnt->mnt_sb->s_writers.frozen) != SB_UNFROZEN ||
+	    !fscache_wait_for_operation(cres, want))
 		return NULL;
 	return cres->cache_priv2;
 }

@@ -252,13 +252,23 @@ struct cachefiles_punch {
 	loff_t			end;
 };
 
+/*
+ * A hole is left alone, since the file system may be frozen, and whoever stores what he has
+ * read is not to wait for the thaw.  Writes on their way into the range count.
+ */
 static int cachefiles_presence_punch(void *data)
 {
 	struct cachefiles_punch *punch = data;
+	struct inode *inode = file_inode(punch->file);
+	loff_t at = 0;
 	int ret = 0;
 
+	inode_lock(inode);
+	inode_dio_wait(inode);
+	inode_unlock(inode);
 	with_cache_creds(punch->cache) {
-		if (cachefiles_vfs_llseek(punch->file, punch->pos, SEEK_DATA) != -ENXIO)
+		at = cachefiles_vfs_llseek(punch->file, punch->pos, SEEK_DATA);
+		if (at != -ENXIO && at < punch->end)
 			ret = cachefiles_vfs_fallocate(punch->file, FALLOC_FL_PUNCH_HOLE |
 						       FALLOC_FL_KEEP_SIZE, punch->pos,
 						       punch->end - punch->pos);
@@ -276,8 +286,8 @@ static int cachefiles_presence_punch(void *data)
  * Every granule that the range touches becomes missing.  If that fails, the file is
  * distrusted.
  *
- * Context: process, may sleep for the backing file system; allocates nothing into
- * another one.
+ * Context: process, may sleep for the backing file system, and waits for it to be thawed if
+ * there are data in the range; allocates nothing into another one.
  */
 void cachefiles_presence_forget(struct cachefiles_object *object, struct file *file, loff_t pos,
 				loff_t end)

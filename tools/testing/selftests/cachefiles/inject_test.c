@@ -19,6 +19,11 @@
 #define NOSPC	1
 #define EIOS	2
 
+/* What only the kernel knows. */
+#ifndef EIOCBQUEUED
+#define EIOCBQUEUED	529
+#endif
+
 /* The server's side of the story. */
 struct server {
 	__u64		size;
@@ -792,6 +797,51 @@ static int do_create(struct call *t)
 	return c < 0 ? c : cf_nf_detach(t->nf, c, false);
 }
 
+static int do_submit(struct call *t)
+{
+	unsigned char buf[CF_GRANULE];
+	struct cf_netfs_write w;
+	int ret;
+
+	cf_pattern(1, 4 * CF_GRANULE, buf, sizeof(buf));
+	ret = cf_nf_write(t->nf, t->c, 0, buf, 4 * CF_GRANULE, sizeof(buf), TOP,
+			  CF_IO_ISSUE | CF_IO_SYNC, &w);
+	return ret ? ret : (int)w.ret;
+}
+
+static int do_misfit(struct call *t)
+{
+	struct cf_netfs_write w;
+	int ret = cf_nf_write(t->nf, t->c, 0, "abcde", 5 * CF_GRANULE + 5, 5, TOP,
+			      CF_IO_ISSUE | CF_IO_SYNC, &w);
+
+	return ret ? ret : (int)w.ret;
+}
+
+/* What submitting says. Nobody waits for the end. */
+static int do_submit_async(struct call *t)
+{
+	unsigned char buf[CF_GRANULE];
+	struct cf_netfs_write w = {
+		.cookie = t->c, .start = 2 * CF_GRANULE, .len = sizeof(buf), .i_size = TOP,
+		.buf = (unsigned long)buf, .how = CF_IO_ISSUE, .timeout_ms = 1,
+	};
+
+	cf_pattern(1, 2 * CF_GRANULE, buf, sizeof(buf));
+	if (!ioctl(t->nf, CF_NETFS_WRITE, &w))
+		return w.ret == -EIOCBQUEUED ? (int)w.result : (int)w.ret;
+	return errno == ETIMEDOUT ? (int)w.ret : -errno;
+}
+
+static int do_write_back_new(struct call *t)
+{
+	struct cf_netfs_subreq a;
+	int ret;
+
+	ret = cf_nf_store_subreq(t->nf, t->c, 1, 0, CF_GRANULE, TOP, 0, &a);
+	return ret ? ret : a.error;
+}
+
 /* Writes of all kinds, so that each has given back what it took against freezing. */
 static void write_around(struct __test_metadata *_metadata, int nf, int c)
 {
@@ -864,6 +914,82 @@ TEST_F_TIMEOUT(device, frozen, 120)
 	close(freezer.fd);
 	ASSERT_EQ(0, cf_nf_detach(t[0].nf, t[0].c, false));
 	close(t[0].nf);
+}
+
+/*
+ * Who stores what he has read has pages locked, and freezing may wait for somebody who waits
+ * for these: so he does not wait for the thaw, and what he can't store is missing.
+ */
+TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
+{
+	struct cf_env *e = &self->e;
+	long long end = cf_now() + cf_ms(3 * LONG);
+	int ret, new, queued = 0, refused = 0;
+	struct call freezer = { 0 }, t, fresh;
+
+	t = (struct call){ .nf = cf_nf_open() };
+	if (t.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	t.vol = cf_nf_volume(t.nf, "v", e->tag, NULL, 0);
+	t.c = cf_nf_file(t.nf, t.vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, t.c);
+	/* There are data behind the hole. */
+	ASSERT_EQ(0, cf_nf_store(t.nf, t.c, 1, 8 * CF_GRANULE, 8 * CF_GRANULE, TOP));
+	ASSERT_EQ(0, cf_nf_note_release(t.nf, t.c));
+	freezer.fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, freezer.fd);
+	ASSERT_EQ(0, start(&freezer, do_freeze));
+	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+
+	ASSERT_EQ(0, start(&t, do_submit));
+	EXPECT_EQ(-EBUSY, finish(&t, cf_ms(PROMPT)));
+	ASSERT_EQ(0, start(&t, do_misfit));
+	EXPECT_EQ(-EINVAL, finish(&t, cf_ms(PROMPT)));
+	for (int i = 0; i < 80 && !_metadata->exit_code; i++) {
+		ASSERT_EQ(0, start(&t, do_submit_async));
+		ret = finish(&t, cf_ms(PROMPT));
+		queued += ret == -EIOCBQUEUED;
+		refused += ret == -EBUSY;
+	}
+	EXPECT_EQ(80, queued + refused);
+	EXPECT_LT(0, queued);
+	EXPECT_LT(0, refused);
+	EXPECT_EQ(0, cf_nf_absent(t.nf, t.c, 0, 8 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_nf_check(t.nf, t.c, 1, 8 * CF_GRANULE, 8 * CF_GRANULE, TOP));
+
+	/* Nor is a file waited for that can't be made now. */
+	fresh = t;
+	new = cf_nf_cookie(t.nf, t.vol, "new", 3, NULL, 0, TOP);
+	ASSERT_LT(0, new);
+	fresh.c = new;
+	ASSERT_EQ(0, cf_nf_use(t.nf, new, false));
+	ASSERT_EQ(0, cf_nf_wait(t.nf, new, CF_STATE(CF_CREATING), 0, 0, LONG, NULL));
+	if (cf_nf_has_streams(t.nf)) {
+		ASSERT_EQ(0, start(&fresh, do_write_back_new));
+		EXPECT_EQ(-ENOBUFS, finish(&fresh, cf_ms(PROMPT)));
+	}
+
+	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
+	do {
+		ret = cf_nf_check(t.nf, t.c, 1, 2 * CF_GRANULE, CF_GRANULE, TOP);
+	} while (ret == -ENODATA && cf_now() < end && !poll(NULL, 0, 10));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(0, cf_nf_absent(t.nf, t.c, 3 * CF_GRANULE, 5 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_nf_store(t.nf, t.c, 1, 0, 8 * CF_GRANULE, TOP));
+	EXPECT_EQ(0, cf_nf_check(t.nf, t.c, 1, 0, TOP, TOP));
+	EXPECT_EQ(0, cf_nf_wait(t.nf, new, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+
+	/* Each has given back what it took against freezing. */
+	ASSERT_EQ(0, start(&freezer, do_freeze));
+	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
+	close(freezer.fd);
+	ASSERT_EQ(0, cf_nf_detach(t.nf, new, false));
+	ASSERT_EQ(0, cf_nf_detach(t.nf, t.c, false));
+	close(t.nf);
 }
 
 TEST_HARNESS_MAIN
