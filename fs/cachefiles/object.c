@@ -4,6 +4,7 @@
  */
 #include <linux/file.h>
 #include <linux/jiffies.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <trace/events/fscache.h>
 #include "delay.h"
@@ -660,6 +661,19 @@ static int cachefiles_object_do_cut(void *data)
 	return ret;
 }
 
+/* The size of a file with all writes that have begun. */
+static loff_t cachefiles_object_settled_size(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	loff_t size;
+
+	inode_lock(inode);
+	inode_dio_wait(inode);
+	size = i_size_read(inode);
+	inode_unlock(inode);
+	return size;
+}
+
 /* Takes away what lies behind @size, and the granule that it ends in. */
 static void cachefiles_object_cut(struct cachefiles_object *object, struct file *file, loff_t size)
 {
@@ -668,10 +682,12 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 		.file	= file,
 		.size	= size,
 	};
+	unsigned int nofs;
 	int ret;
 
-	if (i_size_read(file_inode(file)) <= round_down(size, CACHEFILES_GRANULE))
+	if (cachefiles_object_settled_size(file) <= round_down(size, CACHEFILES_GRANULE))
 		return;
+	nofs = memalloc_nofs_save();
 	cachefiles_presence_begin_cut(object);
 	cachefiles_delay(CACHEFILES_DELAY_CUT_BEGUN);
 	ret = cachefiles_io_insist(cachefiles_object_do_cut, &cut);
@@ -679,6 +695,7 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 		cachefiles_presence_distrust(object, file, "truncate", ret);
 	cachefiles_delay(CACHEFILES_DELAY_CUT_DONE);
 	cachefiles_presence_end_cut(object);
+	memalloc_nofs_restore(nofs);
 }
 
 /*

@@ -11,6 +11,7 @@
 
 #include "lib/backing.h"
 #include "lib/netfs.h"
+#include "lib/task.h"
 
 static int freeze(struct cf_env *e)
 {
@@ -147,6 +148,74 @@ TEST_F(device, invalidated_while_frozen)
 	ASSERT_EQ(0, cf_nf_detach(l.nf, l.c, false));
 	ASSERT_EQ(0, cf_nf_volume_end(l.nf, vol, NULL, 0, false));
 	close(l.nf);
+}
+
+struct storing {
+	struct cf_task	task;
+	int		nf, c;
+};
+
+static int do_store(void *arg)
+{
+	const struct storing *s = arg;
+
+	return cf_nf_store(s->nf, s->c, 1, 65536, 4096, 131072);
+}
+
+static int do_resize(void *arg)
+{
+	const struct storing *s = arg;
+
+	return cf_nf_resize(s->nf, s->c, 8192);
+}
+
+/* What is being written behind the end of a file when that moves is taken away as well. */
+TEST_F(device, resized_with_the_disk_stopped)
+{
+	struct storing store = { }, resize = { };
+	struct cf_env *e = &self->e;
+	int vol, ret;
+	char name[64];
+
+	store.nf = cf_nf_open();
+	if (store.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	if (!have_dm())
+		SKIP(return, "no dmsetup (CONFIG_BLK_DEV_DM)");
+	snprintf(e->dir, sizeof(e->dir), CF_BASE "/s%d", getpid());
+	ASSERT_EQ(0, disk(e, name, "make"));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(store.nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	store.c = cf_nf_file(store.nf, vol, "file", NULL, 0, 4096, false);
+	ASSERT_LT(0, store.c);
+	ASSERT_EQ(0, cf_nf_fill(store.nf, store.c, 1, 4096));
+	resize.nf = store.nf;
+	resize.c = store.c;
+
+	ASSERT_EQ(0, disk(e, name, "stop"));
+	ret = cf_task_start(&store.task, do_store, &store);
+	/* Until it is at the disk, and the other one had time to pass it. */
+	poll(NULL, 0, cf_ms(1000));
+	if (!ret)
+		ret = cf_task_start(&resize.task, do_resize, &resize);
+	poll(NULL, 0, cf_ms(BRIEF));
+	EXPECT_EQ(0, disk(e, name, "go"));
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_wait(&store.task, &ret, LONG));
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_wait(&resize.task, &ret, LONG));
+	EXPECT_EQ(0, ret);
+
+	ASSERT_EQ(0, cf_nf_resize(store.nf, store.c, 131072));
+	EXPECT_EQ(0, cf_nf_check(store.nf, store.c, 1, 0, 4096, 131072));
+	EXPECT_EQ(0, cf_nf_absent(store.nf, store.c, 4096, 126976, 131072));
+	ASSERT_EQ(0, cf_nf_detach(store.nf, store.c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(store.nf, vol, NULL, 0, false));
+	close(store.nf);
+	close(e->dev);
+	e->dev = -1;
+	EXPECT_EQ(0, disk(e, name, "remove"));
 }
 
 /* A reader whose data can't be written is killed, and the rest is served later. */
