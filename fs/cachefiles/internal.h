@@ -405,7 +405,7 @@ void cachefiles_namei_put_dir(struct dentry *dentry);
 struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object, bool make);
 struct file *cachefiles_namei_open(struct cachefiles_object *object);
 struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct dentry *dir);
-int cachefiles_namei_link(struct cachefiles_object *object, struct file *file);
+int cachefiles_namei_link(struct cachefiles_object *object, struct file *file, bool *replaces);
 void cachefiles_namei_release(struct cachefiles_cache *cache, struct file *file, bool named);
 int cachefiles_namei_unlink(struct cachefiles_object *object, struct file *file);
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,

@@ -477,6 +477,7 @@ static int cachefiles_namei_link_name(struct cachefiles_object *object, struct d
  * cachefiles_namei_link - Give a temporary file its object's name
  * @object: The object
  * @file: What cachefiles_namei_tmpfile() has returned
+ * @replaces: Set if something of that name had to be removed, also if this fails
  *
  * A stale file of that name is removed.  Whatever makes the new one credible must
  * be on it already.
@@ -485,7 +486,7 @@ static int cachefiles_namei_link_name(struct cachefiles_object *object, struct d
  * Return: 0, also if it has the name already; -EBUSY if the file that has the name
  * is in use, -EIO after the end of the cache, or another error.
  */
-int cachefiles_namei_link(struct cachefiles_object *object, struct file *file)
+int cachefiles_namei_link(struct cachefiles_object *object, struct file *file, bool *replaces)
 {
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	struct dentry *fanout;
@@ -506,6 +507,7 @@ int cachefiles_namei_link(struct cachefiles_object *object, struct file *file)
 			ret = cachefiles_namei_link_name(object, fanout, file, &victim);
 		mnt_drop_write(cache->mnt);
 
+		*replaces |= ret == -EAGAIN;
 		/* Takes write access itself: twice, and a freeze in between never ends. */
 		if (victim) {
 			ret = cachefiles_namei_bury(cache, fanout, victim) ?: -EAGAIN;

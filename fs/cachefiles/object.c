@@ -298,12 +298,31 @@ static int cachefiles_object_set_new_xattr(struct cachefiles_object *object, str
 	return ret;
 }
 
+static int cachefiles_object_sync(struct cachefiles_object *object, struct file *file)
+{
+	int ret = 0;
+
+	with_cache_creds(cachefiles_object_cache(object))
+		ret = vfs_fsync(file, 0);
+	if (ret)
+		cachefiles_presence_distrust(object, file, "fsync", ret);
+	return ret;
+}
+
+/* Takes the file's name, or if it won't go, everything that makes it credible. */
+static void cachefiles_object_remove(struct cachefiles_object *object, struct file *file)
+{
+	if (cachefiles_namei_unlink(object, file))
+		cachefiles_xattr_remove_object(object, file);
+}
+
 /*
  * A new file, empty but for its size.  It gets its name at once: holes say what
  * is missing, so it is never wrong, and what is fetched outlives a crash.  If the
- * netfs is going to write, nobody is to believe it until it is done.
+ * netfs is going to write, nobody is to believe it until it is done, nor after a power cut
+ * the file that it @replaces.  One that was dirty itself is not believed anyway.
  */
-static struct file *cachefiles_object_create(struct cachefiles_object *object)
+static struct file *cachefiles_object_create(struct cachefiles_object *object, bool replaces)
 {
 	bool dirty = test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &object->cookie->flags);
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
@@ -323,7 +342,12 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
 	if (!ret)
 		ret = cachefiles_object_set_new_xattr(object, file, dirty);
 	if (!ret)
-		ret = cachefiles_namei_link(object, file);
+		ret = cachefiles_namei_link(object, file, &replaces);
+	if (!ret && dirty && replaces && !object->dirty) {
+		ret = cachefiles_object_sync(object, file);
+		if (ret)
+			cachefiles_object_remove(object, file);
+	}
 	if (ret) {
 		cachefiles_namei_release(cache, file, false);
 		return ERR_PTR(ret);
@@ -332,21 +356,16 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object)
 	return file;
 }
 
-/* Takes the file's name, or if it won't go, everything that makes it credible. */
-static void cachefiles_object_remove(struct cachefiles_object *object, struct file *file)
-{
-	if (cachefiles_namei_unlink(object, file))
-		cachefiles_xattr_remove_object(object, file);
-}
-
 /* A new file in place of one that was taken, or NULL; I/O that is going on keeps that. */
 static int cachefiles_object_replace(struct cachefiles_object *object, struct file *file)
 {
+	bool replaces = file;
+
 	if (file) {
 		cachefiles_object_remove(object, file);
 		cachefiles_namei_release(cachefiles_object_cache(object), file, false);
 	}
-	file = cachefiles_object_create(object);
+	file = cachefiles_object_create(object, replaces);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	cachefiles_delay(CACHEFILES_DELAY_OPENED);
@@ -398,7 +417,7 @@ int cachefiles_object_attach(struct cachefiles_object *object, loff_t size)
 
 	file = cachefiles_object_open_existing(object);
 	if (!file)
-		file = cachefiles_object_create(object);
+		file = cachefiles_object_create(object, false);
 	if (IS_ERR(file)) {
 		cookie->object_size = known;
 		return PTR_ERR(file);
@@ -459,16 +478,11 @@ static struct cachefiles_object *cachefiles_object_new(struct fscache_cookie *co
  */
 static void cachefiles_object_mark_dirty(struct cachefiles_object *object, struct file *file)
 {
-	int ret = 0;
-
 	if (cachefiles_xattr_set_object(object, file, true))
 		cachefiles_xattr_remove_object(object, file);
 	else
 		object->dirty = true;
-	with_cache_creds(cachefiles_object_cache(object))
-		ret = vfs_fsync(file, 0);
-	if (ret)
-		cachefiles_presence_distrust(object, file, "fsync", ret);
+	cachefiles_object_sync(object, file);
 }
 
 static void cachefiles_object_prepare_to_write(struct fscache_cookie *cookie)

@@ -210,6 +210,57 @@ TEST_F_TIMEOUT(stores, d45_power_cut, 240)
 	ASSERT_LE(0, cf_env_umount(e, LONG));
 }
 
+/*
+ * A file that the netfs may have written to without the cache is replaced when it is going
+ * to write again, and does not come back.
+ */
+TEST_F_TIMEOUT(stores, replaced_by_writer, 120)
+{
+	struct cf_env *e = &self->e;
+	int nf, vol, c;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	leave(_metadata, e, -1);
+	ASSERT_LE(0, e->dev = cf_device());
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, MB, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, SEED, MB));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	flush(_metadata, &self->m);
+
+	/* It is there already when its cache comes. */
+	close(e->dev);
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	c = cf_nf_cookie(nf, vol, "file", 4, NULL, 0, MB);
+	ASSERT_LT(0, c);
+	ASSERT_LE(0, e->dev = cf_device());
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, true));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, MB, MB));
+	cut_power(_metadata, &self->m);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	close(e->dev);
+	e->dev = -1;
+
+	ASSERT_EQ(0, cf_backing_remount(&self->m));
+	ASSERT_LE(0, e->dev = cf_device());
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, MB, false);
+	ASSERT_LT(0, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, MB, MB));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	close(nf);
+}
+
 /* A copy of the cache in its place. Without its holes it must not be copied. */
 TEST_F_TIMEOUT(stores, d45_copied, 120)
 {
