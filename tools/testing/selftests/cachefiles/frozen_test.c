@@ -175,15 +175,13 @@ TEST_F(device, resized_with_the_disk_stopped)
 	struct storing store = { }, resize = { };
 	struct cf_env *e = &self->e;
 	int vol, ret;
-	char name[64];
 
 	store.nf = cf_nf_open();
 	if (store.nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	if (!have_dm())
-		SKIP(return, "no dmsetup (CONFIG_BLK_DEV_DM)");
-	snprintf(e->dir, sizeof(e->dir), CF_BASE "/s%d", getpid());
-	ASSERT_EQ(0, disk(e, name, "make"));
+	if (!cf_have_disk())
+		SKIP(return, CF_NO_DISK);
+	ASSERT_EQ(0, cf_disk(e, "make"));
 	ASSERT_EQ(0, cf_env_bind_original(e));
 	vol = cf_nf_volume(store.nf, e->volume, e->tag, NULL, 0);
 	ASSERT_LT(0, vol);
@@ -193,14 +191,14 @@ TEST_F(device, resized_with_the_disk_stopped)
 	resize.nf = store.nf;
 	resize.c = store.c;
 
-	ASSERT_EQ(0, disk(e, name, "stop"));
+	ASSERT_EQ(0, cf_disk(e, "stop"));
 	ret = cf_task_start(&store.task, do_store, &store);
 	/* Until it is at the disk, and the other one had time to pass it. */
 	poll(NULL, 0, cf_ms(1000));
 	if (!ret)
 		ret = cf_task_start(&resize.task, do_resize, &resize);
 	poll(NULL, 0, cf_ms(BRIEF));
-	EXPECT_EQ(0, disk(e, name, "go"));
+	EXPECT_EQ(0, cf_disk(e, "go"));
 	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, cf_task_wait(&store.task, &ret, LONG));
 	EXPECT_EQ(0, ret);
@@ -215,7 +213,7 @@ TEST_F(device, resized_with_the_disk_stopped)
 	close(store.nf);
 	close(e->dev);
 	e->dev = -1;
-	EXPECT_EQ(0, disk(e, name, "remove"));
+	EXPECT_EQ(0, cf_disk(e, "remove"));
 }
 
 /* A reader whose data can't be written is killed, and the rest is served later. */
