@@ -675,19 +675,6 @@ static int cachefiles_object_do_cut(void *data)
 	return ret;
 }
 
-/* The size of a file with all writes that have begun. */
-static loff_t cachefiles_object_settled_size(struct file *file)
-{
-	struct inode *inode = file_inode(file);
-	loff_t size;
-
-	inode_lock(inode);
-	inode_dio_wait(inode);
-	size = i_size_read(inode);
-	inode_unlock(inode);
-	return size;
-}
-
 /* Takes away what lies behind @size, and the granule that it ends in. */
 static void cachefiles_object_cut(struct cachefiles_object *object, struct file *file, loff_t size)
 {
@@ -699,7 +686,8 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 	unsigned int nofs;
 	int ret;
 
-	if (cachefiles_object_settled_size(file) <= round_down(size, CACHEFILES_GRANULE))
+	cachefiles_vfs_settle(file);
+	if (i_size_read(file_inode(file)) <= round_down(size, CACHEFILES_GRANULE))
 		return;
 	nofs = memalloc_nofs_save();
 	cachefiles_presence_begin_cut(object);

@@ -259,13 +259,10 @@ struct cachefiles_punch {
 static int cachefiles_presence_punch(void *data)
 {
 	struct cachefiles_punch *punch = data;
-	struct inode *inode = file_inode(punch->file);
 	loff_t at = 0;
 	int ret = 0;
 
-	inode_lock(inode);
-	inode_dio_wait(inode);
-	inode_unlock(inode);
+	cachefiles_vfs_settle(punch->file);
 	with_cache_creds(punch->cache) {
 		at = cachefiles_vfs_llseek(punch->file, punch->pos, SEEK_DATA);
 		if (at != -ENXIO && at < punch->end)

@@ -157,4 +157,19 @@ static inline loff_t cachefiles_vfs_llseek(struct file *file, loff_t pos, int wh
 	return cachefiles_inject_read_error() ?: vfs_llseek(file, pos, whence);
 }
 
+/**
+ * cachefiles_vfs_settle - Wait for direct writes that have begun
+ * @file: A backing file.
+ *
+ * They show in size and extents only when they are done.
+ */
+static inline void cachefiles_vfs_settle(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	inode_lock(inode);
+	inode_dio_wait(inode);
+	inode_unlock(inode);
+}
+
 #endif /* CACHEFILES_VFS_H */
