@@ -248,14 +248,6 @@ static int write_out(const char *path, void *arg)
 	return 0;
 }
 
-/* And not inodes: objects would go with them. */
-static int drop_pages(void)
-{
-	const char *const argv[] = { "sh", "-c", "echo 1 >/proc/sys/vm/drop_caches", NULL };
-
-	return cf_run(20000, argv);
-}
-
 /*
  * What a daemon has brought is lost on its way to the disk, and the file system calls data
  * what the disk has instead: nobody gets that, and whoever comes next gets it from the daemon.
@@ -286,7 +278,8 @@ TEST_F(device, lost_on_the_way)
 	EXPECT_EQ(1, cf_tree_count(path, write_out, &ret));
 	EXPECT_EQ(-EIO, ret);
 	ASSERT_EQ(0, cf_disk(e, "go"));
-	ASSERT_EQ(0, drop_pages());
+	/* And not inodes: objects would go with them. */
+	ASSERT_EQ(0, cf_drop_caches("1"));
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 65536));
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(-1, res.bad);
