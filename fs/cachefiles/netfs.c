@@ -299,16 +299,22 @@ int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t 
 bool cachefiles_netfs_begin(struct netfs_cache_resources *cres, enum fscache_want_state want)
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
+	struct file *file = cres->cache_priv2;
 
-	/* fscache comes here once more for an operation that waits for its file. */
-	if (!object->od && !cres->ops &&
-	    !cachefiles_object_begin_io(object, cres->inval_counter))
-		return false;
+	if (!object->od) {
+		if (!file)
+			file = cachefiles_object_get_valid_file(object, cres->inval_counter);
+		if (!file && want != FSCACHE_WANT_PARAMS)
+			return false;
+		/* fscache comes here once more for an operation that waits for its file. */
+		if (!cres->ops && !cachefiles_object_begin_io(object, cres->inval_counter)) {
+			if (file)
+				fput(file);
+			return false;
+		}
+	}
 	cres->ops = &cachefiles_netfs_ops;
 	cres->debug_id = object->debug_id;
-	if (object->od)
-		return true;
-	if (!cres->cache_priv2)
-		cres->cache_priv2 = cachefiles_object_get_valid_file(object, cres->inval_counter);
-	return cres->cache_priv2 || want == FSCACHE_WANT_PARAMS;
+	cres->cache_priv2 = file;
+	return true;
 }

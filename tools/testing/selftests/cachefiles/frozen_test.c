@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 
 #include "lib/backing.h"
+#include "lib/delay.h"
 #include "lib/netfs.h"
 #include "lib/task.h"
 
@@ -148,6 +149,45 @@ TEST_F(device, invalidated_while_frozen)
 	ASSERT_EQ(0, cf_nf_detach(l.nf, l.c, false));
 	ASSERT_EQ(0, cf_nf_volume_end(l.nf, vol, NULL, 0, false));
 	close(l.nf);
+}
+
+/* An operation that can't begin, for want of the file that is being made, does not go on. */
+TEST_F(device, d46_not_begun)
+{
+	struct cf_env *e = &self->e;
+	int nf = cf_nf_open(), vol, c, fd, trap;
+
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, 8192, false);
+	ASSERT_LT(0, c);
+	trap = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, trap);
+	fd = freeze(e);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, 8192, false));
+	EXPECT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	thaw(fd);
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	EXPECT_EQ(0, cf_nf_resize(nf, c, 4096));
+	EXPECT_EQ(0, cf_delay_go(trap));
+
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, 8192, false));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	if (cf_nf_has_streams(nf)) {
+		EXPECT_EQ(0, cf_nf_store_copy(nf, c, 1, 0, 8192, 8192, CF_COPY_READ));
+		cf_nf_note_release(nf, c);
+		EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 8192, 8192));
+	}
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	close(nf);
 }
 
 struct storing {
