@@ -521,8 +521,8 @@ void cachefiles_volume_free_all(struct cachefiles_cache *cache);
 void cachefiles_volume_note_invalidations(struct cachefiles_volume *volume,
 					  const struct fscache_cookie *cookie,
 					  unsigned int counter);
-unsigned int cachefiles_volume_take_invalidations(struct cachefiles_volume *volume,
-						  const struct fscache_cookie *cookie);
+unsigned int cachefiles_volume_noted_invalidations(struct cachefiles_volume *volume,
+						   const struct fscache_cookie *cookie);
 struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash,
 					bool make);
 

@@ -253,7 +253,7 @@ static bool cachefiles_object_missed_invalidation(struct cachefiles_object *obje
 {
 	struct cachefiles_volume *volume = object->volume;
 
-	if (cachefiles_volume_take_invalidations(volume, object->cookie) == object->inval_counter)
+	if (cachefiles_volume_noted_invalidations(volume, object->cookie) == object->inval_counter)
 		return false;
 	/* It may have had one in a cache that was bound before. */
 	object->old_copies = !volume->fresh;
@@ -263,14 +263,17 @@ static bool cachefiles_object_missed_invalidation(struct cachefiles_object *obje
 /*
  * The file that is there under the object's name, if it can be believed.
  *
- * Return: the file; NULL if there is none or it is stale; or an error.
+ * Return: the file; NULL if there is none, or if it is stale, with that in *@stale; or an
+ * error.
  */
-static struct file *cachefiles_object_open_existing(struct cachefiles_object *object)
+static struct file *cachefiles_object_open_existing(struct cachefiles_object *object,
+						    struct file **stale)
 {
 	bool missed = !object->od && cachefiles_object_missed_invalidation(object);
 	struct file *file = cachefiles_namei_open(object);
 	int ret;
 
+	*stale = NULL;
 	if (IS_ERR(file))
 		return file == ERR_PTR(-ENOENT) ? NULL : file;
 	ret = missed || cachefiles_object_was_bypassed(object) ||
@@ -281,8 +284,12 @@ static struct file *cachefiles_object_open_existing(struct cachefiles_object *ob
 		ret = cachefiles_object_set_backing_size(object, file);
 	if (!ret)
 		return file;
+	if (ret == -ESTALE) {
+		*stale = file;
+		return NULL;
+	}
 	cachefiles_namei_release(cachefiles_object_cache(object), file, true);
-	return ret == -ESTALE ? NULL : ERR_PTR(ret);
+	return ERR_PTR(ret);
 }
 
 /* An empty file is right whatever the netfs means; what it says last counts. */
@@ -356,16 +363,27 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object, b
 	return file;
 }
 
-/* A new file in place of one that was taken, or NULL; I/O that is going on keeps that. */
-static int cachefiles_object_replace(struct cachefiles_object *object, struct file *file)
+/*
+ * A new file in place of @old, which is consumed, or NULL.  I/O that is going on keeps that,
+ * but it loses its name first: it might be believed later if there is no new one, since what
+ * makes it stale need not be on it.
+ */
+static struct file *cachefiles_object_supersede(struct cachefiles_object *object, struct file *old)
 {
-	bool replaces = file;
+	bool replaces = old;
 
-	if (file) {
-		cachefiles_object_remove(object, file);
-		cachefiles_namei_release(cachefiles_object_cache(object), file, false);
+	if (old) {
+		cachefiles_object_remove(object, old);
+		cachefiles_namei_release(cachefiles_object_cache(object), old, false);
 	}
-	file = cachefiles_object_create(object, replaces);
+	return cachefiles_object_create(object, replaces);
+}
+
+/* The same for an object of the original mode, which has the file then. */
+static int cachefiles_object_replace(struct cachefiles_object *object, struct file *old)
+{
+	struct file *file = cachefiles_object_supersede(object, old);
+
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	cachefiles_delay(CACHEFILES_DELAY_OPENED);
@@ -406,7 +424,7 @@ int cachefiles_object_attach(struct cachefiles_object *object, loff_t size)
 {
 	struct fscache_cookie *cookie = object->cookie;
 	loff_t known = cookie->object_size;
-	struct file *file;
+	struct file *file, *stale;
 
 	might_sleep();
 	if (!cachefiles_object_fits(object, size))
@@ -415,9 +433,9 @@ int cachefiles_object_attach(struct cachefiles_object *object, loff_t size)
 		return -ESTALE;
 	cookie->object_size = size;
 
-	file = cachefiles_object_open_existing(object);
+	file = cachefiles_object_open_existing(object, &stale);
 	if (!file)
-		file = cachefiles_object_create(object, false);
+		file = cachefiles_object_supersede(object, stale);
 	if (IS_ERR(file)) {
 		cookie->object_size = known;
 		return PTR_ERR(file);
@@ -435,18 +453,18 @@ int cachefiles_object_attach(struct cachefiles_object *object, loff_t size)
 static int cachefiles_object_open(struct cachefiles_object *object)
 {
 	struct fscache_cookie *cookie = object->cookie;
-	struct file *file;
+	struct file *file, *stale;
 	int ret;
 
 	if (!cachefiles_object_fits(object, READ_ONCE(cookie->object_size)))
 		return -EFBIG;
 
-	file = cachefiles_object_open_existing(object);
+	file = cachefiles_object_open_existing(object, &stale);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	if (!file) {
 		fscache_cookie_lookup_negative(cookie);
-		ret = cachefiles_object_replace(object, NULL);
+		ret = cachefiles_object_replace(object, stale);
 		if (!ret && cachefiles_object_outdated(object))
 			ret = cachefiles_object_replace(object,
 							cachefiles_object_take_file(object));
@@ -605,10 +623,10 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 		if (!keep)
 			cachefiles_object_remove(object, file);
 		cachefiles_namei_release(cache, file, keep);
+		if (!object->od)
+			cachefiles_volume_note_invalidations(object->volume, cookie,
+							     object->inval_counter);
 	}
-	if (!object->od)
-		cachefiles_volume_note_invalidations(object->volume, cookie,
-						     object->inval_counter);
 	cachefiles_object_end_use(cookie);
 	cookie->cache_priv = NULL;
 	cachefiles_object_put(object);

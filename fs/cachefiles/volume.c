@@ -280,7 +280,7 @@ struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 ke
  * cachefiles_volume_note_invalidations - A cookie's object is being detached
  * @volume: The volume
  * @cookie: The cookie
- * @counter: How often it had been invalidated when its object was looked at last
+ * @counter: How often it had been invalidated when its object got its file
  *
  * If there is no room for it, the file is found stale when the cookie is used again.
  *
@@ -290,6 +290,8 @@ void cachefiles_volume_note_invalidations(struct cachefiles_volume *volume,
 					  const struct fscache_cookie *cookie,
 					  unsigned int counter)
 {
+	if (xa_erase(&volume->invalidations, cookie->debug_id))
+		atomic_dec(&volume->n_invalidations);
 	if (!counter || test_bit(FSCACHE_COOKIE_RELINQUISHED, &cookie->flags) ||
 	    !atomic_add_unless(&volume->n_invalidations, 1, CACHEFILES_VOLUME_NOTES))
 		return;
@@ -299,20 +301,18 @@ void cachefiles_volume_note_invalidations(struct cachefiles_volume *volume,
 }
 
 /**
- * cachefiles_volume_take_invalidations - A cookie gets an object
+ * cachefiles_volume_noted_invalidations - A cookie gets an object
  * @volume: The volume
  * @cookie: The cookie
  *
  * Context: A worker of fscache
- * Return: What was noted when the cookie's last object was detached; 0 if nothing was
+ * Return: What was noted when an object of the cookie was detached that had a file; 0 if
+ * nothing was
  */
-unsigned int cachefiles_volume_take_invalidations(struct cachefiles_volume *volume,
-						  const struct fscache_cookie *cookie)
+unsigned int cachefiles_volume_noted_invalidations(struct cachefiles_volume *volume,
+						   const struct fscache_cookie *cookie)
 {
-	void *entry = xa_erase(&volume->invalidations, cookie->debug_id);
+	void *entry = xa_load(&volume->invalidations, cookie->debug_id);
 
-	if (!entry)
-		return 0;
-	atomic_dec(&volume->n_invalidations);
-	return xa_to_value(entry);
+	return entry ? xa_to_value(entry) : 0;
 }

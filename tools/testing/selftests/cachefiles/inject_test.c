@@ -614,6 +614,37 @@ TEST_F(device, read_only)
 	close(nf);
 }
 
+/* What was invalidated and can't be opened afterwards stays invalid. */
+TEST_F_TIMEOUT(device, d46_invalidated_and_read_only, 120)
+{
+	struct cf_env *e = &self->e;
+	int nf, vol, c;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_EQ(0, cf_env_store(e, 320 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, TOP, false));
+	ASSERT_EQ(0, mount(NULL, e->dir, NULL, MS_REMOUNT | MS_RDONLY, NULL));
+	EXPECT_EQ(-ENOBUFS, cf_nf_attach(nf, c, false));
+	ASSERT_EQ(0, mount(NULL, e->dir, NULL, MS_REMOUNT, NULL));
+
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, LONG, NULL));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, TOP, TOP));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	close(nf);
+}
+
 /* The limits are kept: bytes are counted, those on their way included. */
 TEST_F_TIMEOUT(device, d50_stops_in_time, 120)
 {

@@ -905,6 +905,29 @@ TEST_F_TIMEOUT(original, d46_invalidated_while_idle, 120)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/* The same, and the next time there is no space for another file in place of the old one. */
+TEST_F_TIMEOUT(original, d46_invalidated_while_idle_without_space, 120)
+{
+	int nf = self->nf, c;
+
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	let_go(_metadata, nf, c, 1);
+	ASSERT_EQ(0, invalidate(nf, c));
+	ASSERT_EQ(0, cf_error_injection(1));
+	EXPECT_EQ(-ENOBUFS, cf_nf_attach(nf, c, false));
+	ASSERT_EQ(0, cf_error_injection(0));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
 /* When its object is about to go, and does not look. */
 TEST_F(original, d46_invalidated_while_withdrawn)
 {
