@@ -12,8 +12,8 @@
 #
 #	KERNEL=NAME     stock (default), base, debug, or a kernel directory
 #	SEED=N          what is tried follows from it (default: from the clock)
-#	OPS=N           operations (default 1000000)
-#	MINUTES=N       end after so many in any case (default 60)
+#	OPS=N           operations (default 1000000, or with MINUTES as many as there is time for)
+#	MINUTES=N       end after so many in any case (default 60), which fails if OPS wants more
 #	THREADS=N       in each process (default 2)
 #	PROCESSES=N     default 6; 1 with THREADS=1 does the same thing each time
 #	SCALE=N         multiplies time limits, for a busy machine (default 1; debug 10)
@@ -27,7 +27,8 @@ scale=1
 [ "$kernel" != debug ] || scale=10
 scale=${SCALE:-$scale}
 seed=${SEED:-$(date +%s)}
-ops=${OPS:-1000000}
+ops=${OPS:-}
+[ -n "$ops" ] || [ -n "${MINUTES:-}" ] || ops=1000000
 minutes=${MINUTES:-60}
 memory=${MEMORY:-96}
 # Killing, unmounting and unloading may take a while, too.
@@ -47,15 +48,16 @@ make -s -C "$top" -j "$jobs" KDIR="$kernel_path/build" BUILD="$build" DEBUG=y ER
 make -s -C "$top/tools/testing/selftests/cachefiles" O="$work" "$work/fuzz" \
 	>"$work/make.log" 2>&1 || { cat "$work/make.log" >&2; die "the fuzzer does not build"; }
 
-args=(--seed "$seed" --ops "$ops" --minutes "$minutes" --unload --faults --backing)
+args=(--seed "$seed" --minutes "$minutes" --unload --faults --backing)
+[ -z "$ops" ] || args+=(--ops "$ops")
 [ -z "${THREADS:-}" ] || args+=(--threads "$THREADS")
 [ -z "${PROCESSES:-}" ] || args+=(--processes "$PROCESSES")
 [ "$memory" = 0 ] || args+=(--memory "$memory")
 read -r -a more <<<"${ARGS:-}"
-say "SEED=$seed OPS=$ops on the $kernel kernel"
+say "SEED=$seed${ops:+ OPS=$ops} on the $kernel kernel"
 status=0
 "$top/scripts/vm.sh" --kernel "$kernel" --build "$build" --mem 3072 --timeout "$timeout" \
 	--out "$out" --add "$work/fuzz:/job/fuzz" -- \
 	env CF_TIME_SCALE="$scale" /job/fuzz "${args[@]}" ${more[@]+"${more[@]}"} || status=$?
-[ $status = 0 ] || say "FAILED with status $status: SEED=$seed OPS=$ops KERNEL=$kernel"
+[ $status = 0 ] || say "FAILED with status $status: SEED=$seed${ops:+ OPS=$ops} KERNEL=$kernel"
 exit $status

@@ -31,7 +31,7 @@
 #define KILLED_MS	5000
 
 static struct {
-	uint64_t	ops, round;
+	uint64_t	ops, wanted, round;
 	long long	end;		/* by the clock, or 0 */
 	unsigned int	memory;		/* MiB for all workers, or 0 */
 	bool		unload;
@@ -511,7 +511,7 @@ static void usage(void)
 	puts("fuzz [OPTION]...\n\n"
 	     "  --seed N       what is tried follows from it alone (default: the time)\n"
 	     "  --ops N        operations in all, default 20000, or as many as there is time for\n"
-	     "  --minutes N    end after that time\n"
+	     "  --minutes N    end after that time, which fails if --ops wants more\n"
 	     "  --processes N  default 6: two daemons, three readers, one network file system;\n"
 	     "                 1 plays all of them\n"
 	     "  --threads N    of each process, default 2\n"
@@ -546,6 +546,7 @@ static void parse(int argc, char **argv)
 			break;
 		case 'o':
 			run.ops = number();
+			run.wanted = run.ops;
 			break;
 		case 'm':
 			run.end = cf_now() + 60000LL * (long long)number();
@@ -662,6 +663,9 @@ int main(int argc, char **argv)
 		fz_print_rings();
 	} else if (missing) {
 		printf("FAILED: none at all: %s\n", missing);
+		fz->failed = true;
+	} else if (fz->done < run.wanted) {
+		printf("FAILED: the time has run out\n");
 		fz->failed = true;
 	}
 	if (cf_world_exit()) {
