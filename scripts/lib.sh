@@ -163,20 +163,29 @@ runner_begin() {
 	[ -n "$out" ] || out=$work/out
 }
 
-# stale_int3 CONSOLE: the machine has died of a breakpoint that its memory does not have.
+# What the kernel only says if something is wrong.
+splats='BUG:|WARNING:|Oops|KASAN:|KCSAN:|UBSAN:|possible circular|inconsistent lock state'
+splats+='|suspicious RCU|possible recursive|lock held when returning|held lock freed|bad unlock'
+splats+='|sleeping function called|scheduling while atomic|INFO: task .* blocked|rcu.*stall'
+splats+='|refcount_t:|[Ss]oft lockup|[Hh]ard LOCKUP|kernel stack overflow|list_(add|del) corruption'
+splats+='|kmemleak reports|Kernel panic|general protection|ODEBUG:|Objects remaining|cut here'
+splats+='|unable to handle|slab.*still has objects|workqueue lockup'
+
+# stale_int3 CONSOLE: the machine has died of a breakpoint that its memory does not have; in
+# which line.
 # The kernel changes its code (tracepoints, static keys) under an int3, which it takes away
 # again. TCG before QEMU 8.1 translates a page before it watches it for changes, so a
 # processor that translates at that moment keeps the int3, and nobody answers for it any
 # more. That the code line shows another byte before <RIP> tells it from one that was meant.
 stale_int3() {
-	awk '/int3: 0000 \[#/ { oops = 1 }
+	awk '!oops && /int3: 0000 \[#/ { oops = NR }
 		oops && / Code: / {
 			for (i = 2; i <= NF; i++)
 				if ($i ~ /^</)
 					stale = $(i - 1) != "cc"
 			exit
 		}
-		END { exit !stale }' "$1" 2>/dev/null
+		END { if (stale) print oops }' "$1" 2>/dev/null
 }
 
 # not_ours LOG: says what has killed the machine, if neither our code nor the tests can.
@@ -184,13 +193,19 @@ stale_int3() {
 # the second of three slices ends while the first one is done and leaves the list, what it
 # hands over to that one is lost, and the third finds nobody.
 not_ours() {
-	if grep -q "netfs: Can't donate prior to front" "$1.out/console.log" 2>/dev/null; then
-		echo "netfs of this kernel has lost a donation, and BUG() is its answer"
-	elif stale_int3 "$1.out/console.log"; then
-		echo "QEMU has executed an int3 that was no longer there"
-	else
-		return 1
+	local console=$1.out/console.log line why first
+
+	line=$(grep -nm1 "netfs: Can't donate prior to front" "$console" 2>/dev/null | cut -d: -f1)
+	why="netfs of this kernel has lost a donation, and BUG() is its answer"
+	if [ -z "$line" ]; then
+		line=$(stale_int3 "$console")
+		why="QEMU has executed an int3 that was no longer there"
 	fi
+	[ -n "$line" ] || return 1
+	# What was said before that is something else, which does not go with the machine.
+	first=$(grep -nEm1 "$splats" "$console" | cut -d: -f1)
+	[ "${first:-$line}" -ge "$line" ] || return 1
+	echo "$why"
 }
 
 # --- for scripts that check something, and keep logs in $logs ---

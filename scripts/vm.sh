@@ -430,13 +430,6 @@ fi
 
 # --- what the kernel said ---
 
-splats='BUG:|WARNING:|Oops|KASAN:|KCSAN:|UBSAN:|possible circular|inconsistent lock state'
-splats+='|suspicious RCU|possible recursive|lock held when returning|held lock freed|bad unlock'
-splats+='|sleeping function called|scheduling while atomic|INFO: task .* blocked|rcu.*stall'
-splats+='|refcount_t:|[Ss]oft lockup|[Hh]ard LOCKUP|kernel stack overflow|list_(add|del) corruption'
-splats+='|kmemleak reports|Kernel panic|general protection|ODEBUG:|Objects remaining|cut here'
-splats+='|unable to handle|slab.*still has objects|workqueue lockup'
-
 # elsewhere: drops data races that our modules have no part in from "LINE:TEXT" on its
 # standard input; a report ends with a line of "=".
 elsewhere() {
