@@ -233,10 +233,11 @@ TEST_F(device, resized_with_the_disk_stopped)
 
 	ASSERT_EQ(0, cf_disk(e, "stop"));
 	ret = cf_task_start(&store.task, do_store, &store);
-	/* Until it is at the disk, and the other one had time to pass it. */
-	poll(NULL, 0, cf_ms(1000));
+	if (!ret)
+		ret = cf_task_waits(&store.task, LONG);
 	if (!ret)
 		ret = cf_task_start(&resize.task, do_resize, &resize);
+	/* It has time to pass the other one. */
 	poll(NULL, 0, cf_ms(BRIEF));
 	EXPECT_EQ(0, cf_disk(e, "go"));
 	ASSERT_EQ(0, ret);

@@ -15,6 +15,7 @@ static void *task_main(void *arg)
 {
 	struct cf_task *t = arg;
 
+	atomic_store(&t->id, gettid());
 	t->ret = t->fn(t->arg);
 	eventfd_write(t->event, 1);
 	return NULL;
@@ -26,6 +27,7 @@ int cf_task_start(struct cf_task *t, int (*fn)(void *arg), void *arg)
 
 	t->fn = fn;
 	t->arg = arg;
+	atomic_init(&t->id, 0);
 	t->event = eventfd(0, EFD_CLOEXEC);
 	if (t->event < 0)
 		return -errno;
@@ -74,4 +76,15 @@ int cf_task_sleeps(pid_t id, int ms)
 int cf_task_blocks(pid_t id, int ms)
 {
 	return task_until(id, 'D', ms);
+}
+
+int cf_task_waits(struct cf_task *t, int ms)
+{
+	long long end = cf_now() + cf_ms(ms);
+	pid_t id;
+
+	do {
+		id = atomic_load(&t->id);
+	} while (!id && cf_now() < end && !poll(NULL, 0, 1));
+	return id ? cf_task_blocks(id, ms) : -ETIMEDOUT;
 }

@@ -4,6 +4,7 @@
 #define CF_TASK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 
 struct cf_task {
@@ -11,6 +12,7 @@ struct cf_task {
 	void		*arg;
 	int		ret;
 	int		event;
+	atomic_int	id;		/* of the thread, once it runs */
 	pthread_t	thread;
 };
 
@@ -23,5 +25,7 @@ int cf_task_wait(struct cf_task *t, int *ret, int ms);
 int cf_task_sleeps(pid_t id, int ms);
 /* The same for a sleep that no handler of a signal ends, as all waits for the daemon are. */
 int cf_task_blocks(pid_t id, int ms);
+/* And for @t, from when it was started on. */
+int cf_task_waits(struct cf_task *t, int ms);
 
 #endif /* CF_TASK_H */
