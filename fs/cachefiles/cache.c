@@ -415,8 +415,8 @@ static void cachefiles_cache_teardown(struct work_struct *work)
  * @cache: The cache; the caller's reference is consumed
  *
  * All requests to the daemon have ended when this returns.  Unless the task is
- * killed while it waits, or is exiting and the backing file system is slow, the
- * cache is unbound as well.
+ * killed while it waits, or is exiting and the backing file system is slow, or is a
+ * thread of the kernel, the cache is unbound as well.
  *
  * Context: May sleep.
  */
@@ -430,11 +430,15 @@ void cachefiles_cache_close(struct cachefiles_cache *cache)
 		cachefiles_cache_get(cache);
 		atomic_inc(&cachefiles_teardowns);
 		queue_work(cachefiles_wq, &cache->teardown);
-		/* Nobody can kill a task that is exiting, so that waits but shortly. */
+		/*
+		 * Nobody can kill a task that is exiting, so that waits but shortly; and a
+		 * thread of the kernel that has the last reference, say of an io_uring, has
+		 * other files to close, those of the tear-down among them.
+		 */
 		if (current->flags & PF_EXITING)
 			wait_for_completion_timeout(&cache->torn_down,
 						    CACHEFILES_EXIT_TIMEOUT);
-		else
+		else if (!(current->flags & PF_KTHREAD))
 			wait_for_completion_killable(&cache->torn_down);
 	}
 	cachefiles_cache_put(cache);
