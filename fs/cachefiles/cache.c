@@ -245,24 +245,32 @@ static int cachefiles_cache_open_dirs(struct cachefiles_cache *cache)
 	return ret ?: cachefiles_space_evaluate(cache);
 }
 
+/* Puts all caches of one mode behind @last, or where the first one is. */
+static struct list_head *cachefiles_cache_line_up(struct list_head *last, bool ondemand)
+{
+	struct cachefiles_cache *cache;
+
+	lockdep_assert_held_write(&fscache_addremove_sem);
+	list_for_each_entry(cache, &cachefiles_caches, link) {
+		if (!cache->queue == ondemand)
+			continue;
+		if (last)
+			list_move(&cache->fscache->cache_link, last);
+		last = &cache->fscache->cache_link;
+	}
+	return last;
+}
+
 /*
  * Most file systems ask for no cache in particular, and get the first one that fscache
  * knows.  Nearly all of these are network file systems: so on-demand caches stand
- * behind the others.
+ * behind the others.  A record that fscache has kept may stand anywhere.
  */
 static void cachefiles_cache_enlist(struct cachefiles_cache *cache)
 {
-	struct cachefiles_cache *other, *first, *second;
-
 	guard(rwsem_write)(&fscache_addremove_sem);
-	list_for_each_entry(other, &cachefiles_caches, link) {
-		if (!other->queue == !cache->queue)
-			continue;
-		first = cache->queue ? other : cache;
-		second = cache->queue ? cache : other;
-		list_move(&second->fscache->cache_link, &first->fscache->cache_link);
-	}
 	list_add_tail(&cache->link, &cachefiles_caches);
+	cachefiles_cache_line_up(cachefiles_cache_line_up(NULL, false), true);
 }
 
 static void cachefiles_cache_delist(struct cachefiles_cache *cache)
