@@ -290,7 +290,11 @@ static int cachefiles_cache_add(struct cachefiles_cache *cache)
 
 	cachefiles_cache_enlist(cache);
 	pr_info("Cache in %s is bound\n", cache->dir_name);
-	return fscache_add_cache(cache->fscache, &cachefiles_cache_ops, cache);
+	fscache_add_cache(cache->fscache, &cachefiles_cache_ops, cache);
+	/* A thread of the daemon may have met with it before fscache could take notice. */
+	if (READ_ONCE(cache->failed))
+		fscache_io_error(cache->fscache);
+	return 0;
 }
 
 /*
