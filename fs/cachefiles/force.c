@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Forced ids, set through debugfs.  See force.h.
+ * Forced numbers, set through debugfs.  See force.h.
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
@@ -10,58 +10,59 @@
 #include "force.h"
 
 /**
- * struct cachefiles_forced - An id that somebody is to get
+ * struct cachefiles_forced - A number that somebody is to get
  * @set: Nobody has got it yet (lock).
- * @id: Where to look for it first (lock).
+ * @number: The number (lock).
  */
 struct cachefiles_forced {
 	bool	set;
-	u32	id;
+	u32	number;
 };
 
 static const char * const cachefiles_force_names[CACHEFILES_FORCE_NR] = {
 	[CACHEFILES_FORCE_MSG_ID]	= "next_msg_id",
 	[CACHEFILES_FORCE_OBJECT_ID]	= "next_object_id",
+	[CACHEFILES_FORCE_NOTES]	= "max_notes",
 };
 
 static DEFINE_SPINLOCK(cachefiles_forced_lock);
 static struct cachefiles_forced cachefiles_forced[CACHEFILES_FORCE_NR];
 
 /**
- * cachefiles_force_id - Let the search for an id go on where a test wants it to
- * @which: What the id is of.
- * @id: Where the search goes on; replaced if an id is set.
+ * cachefiles_force_number - Put in the number that a test wants
+ * @which: What it is of.
+ * @number: Replaced if one is set.
  *
- * Takes effect once for each time that an id is set, for whoever comes first.
+ * Takes effect once for each time that a number is set, for whoever comes first.
  *
  * Context: any but interrupts.
  */
-void cachefiles_force_id(enum cachefiles_force which, u32 *id)
+void cachefiles_force_number(enum cachefiles_force which, u32 *number)
 {
 	struct cachefiles_forced *forced = &cachefiles_forced[which];
 
 	guard(spinlock)(&cachefiles_forced_lock);
 	if (forced->set)
-		*id = forced->id;
+		*number = forced->number;
 	forced->set = false;
 }
 
-static int cachefiles_force_set(void *data, u64 id)
+static int cachefiles_force_set(void *data, u64 number)
 {
 	struct cachefiles_forced *forced = data;
 
-	if (id > U32_MAX)
+	if (number > U32_MAX)
 		return -ERANGE;
 	guard(spinlock)(&cachefiles_forced_lock);
 	forced->set = true;
-	forced->id = id;
+	forced->number = number;
 	return 0;
 }
 
 DEFINE_DEBUGFS_ATTRIBUTE(cachefiles_force_fops, NULL, cachefiles_force_set, "%llu\n");
 
 /**
- * cachefiles_force_init - Let ids be forced
+ * cachefiles_force_init - Let numbers be forced
  * @dir: Directory of the module in debugfs; the files go with it.
  */
 void __init cachefiles_force_init(struct dentry *dir)

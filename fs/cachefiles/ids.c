@@ -41,7 +41,7 @@ static u32 cachefiles_ids_advance_locked(struct cachefiles_ids *ids)
 	u32 id = ids->next;
 
 	lockdep_assert_held(&ids->used.xa_lock);
-	cachefiles_force_id(ids->force, &id);
+	cachefiles_force_number(ids->force, &id);
 	if (id < ids->min || id > ids->max)
 		id = ids->min;
 	ids->next = id == ids->max ? ids->min : id + 1;

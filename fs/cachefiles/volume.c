@@ -6,6 +6,7 @@
 #include <linux/slab.h>
 #include <trace/events/fscache.h>
 #include "delay.h"
+#include "force.h"
 #include "internal.h"
 
 /* Stale directories are expected once; more than a few mean that something fights us. */
@@ -276,13 +277,20 @@ struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 ke
 	return dentry;
 }
 
+static void cachefiles_volume_drop_note(struct cachefiles_volume *volume, unsigned long id)
+{
+	if (xa_erase(&volume->invalidations, id))
+		atomic_dec(&volume->n_invalidations);
+}
+
 /**
  * cachefiles_volume_note_invalidations - A cookie's object is being detached
  * @volume: The volume
  * @cookie: The cookie
  * @counter: How often it had been invalidated when its object got its file
  *
- * If there is no room for it, the file is found stale when the cookie is used again.
+ * Where there is no note, the file is found stale when the cookie is used again.  Many
+ * cookies end without telling, so when there are too many notes the oldest one goes.
  *
  * Context: A worker of fscache; may sleep
  */
@@ -290,11 +298,17 @@ void cachefiles_volume_note_invalidations(struct cachefiles_volume *volume,
 					  const struct fscache_cookie *cookie,
 					  unsigned int counter)
 {
-	if (xa_erase(&volume->invalidations, cookie->debug_id))
-		atomic_dec(&volume->n_invalidations);
-	if (!counter || test_bit(FSCACHE_COOKIE_RELINQUISHED, &cookie->flags) ||
-	    !atomic_add_unless(&volume->n_invalidations, 1, CACHEFILES_VOLUME_NOTES))
+	u32 max = CACHEFILES_VOLUME_NOTES;
+	unsigned long oldest = 0;
+
+	cachefiles_volume_drop_note(volume, cookie->debug_id);
+	if (!counter || test_bit(FSCACHE_COOKIE_RELINQUISHED, &cookie->flags))
 		return;
+	/* Ids are given out in order, so the first one is the oldest. */
+	cachefiles_force_number(CACHEFILES_FORCE_NOTES, &max);
+	if (atomic_inc_return(&volume->n_invalidations) > max &&
+	    xa_find(&volume->invalidations, &oldest, ULONG_MAX, XA_PRESENT))
+		cachefiles_volume_drop_note(volume, oldest);
 	if (xa_err(xa_store(&volume->invalidations, cookie->debug_id,
 			    xa_mk_value(counter), GFP_NOFS | __GFP_NOWARN)))
 		atomic_dec(&volume->n_invalidations);
