@@ -732,8 +732,7 @@ static void cachefiles_object_resize(struct netfs_cache_resources *cres, loff_t 
 
 	if (object->od || !file)
 		return;
-	if (new_size != old_size)
-		cachefiles_object_cut(object, file, new_size);
+	cachefiles_object_cut(object, file, new_size);
 	if (new_size > old_size && !IS_ALIGNED(old_size, CACHEFILES_GRANULE))
 		cachefiles_presence_forget(object, file, old_size, old_size + 1);
 	cookie->object_size = new_size;
