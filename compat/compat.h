@@ -230,6 +230,10 @@ static inline void bvec_set_folio(struct bio_vec *bvec, struct folio *folio, siz
 #define srcu_up_read __srcu_read_unlock
 #endif
 
+#ifndef COMPAT_HAVE_NETFS_READ_SINGLE
+#define NETFS_READ_SINGLE ((enum netfs_io_origin)U8_MAX)	/* there is none */
+#endif
+
 #ifndef COMPAT_HAVE_NETFS_STREAMS
 #include <linux/magic.h>
 

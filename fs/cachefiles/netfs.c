@@ -216,6 +216,7 @@ enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subrequest *s
 	struct netfs_cache_resources *cres = &subreq->rreq->cache_resources;
 	bool ondemand = cachefiles_cres_object(cres)->od;
 	enum netfs_io_source source;
+	size_t len = subreq->len;
 	bool copy = false;
 
 	if (subreq->start >= i_size) {
@@ -225,7 +226,14 @@ enum netfs_io_source cachefiles_netfs_prepare_read(struct netfs_io_subrequest *s
 		cachefiles_ondemand_slice(subreq->start, &subreq->len);
 		source = NETFS_READ_FROM_CACHE;
 	} else {
-		source = cachefiles_netfs_look(cres, subreq->start, &subreq->len, &copy);
+		source = cachefiles_netfs_look(cres, subreq->start, &len, &copy);
+		if (len < subreq->len && subreq->rreq->origin == NETFS_READ_SINGLE) {
+			/* It comes in one piece, which can't be from two sources. */
+			source = NETFS_DOWNLOAD_FROM_SERVER;
+			copy = true;
+		} else {
+			subreq->len = len;
+		}
 	}
 	if (copy)
 		__set_bit(NETFS_SREQ_COPY_TO_CACHE, &subreq->flags);
