@@ -641,6 +641,10 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
  * file system is being frozen they do without: they may be writing to it themselves, and
  * hold up the freezing, and so the new file.  A freeze that begins only while the new file
  * is being made is not noticed.
+ *
+ * If there is no new file, nothing is stored until the cookie has been out of use for a
+ * while and is used again.  FS-Cache is not told: it would keep the object as long as the
+ * cookie.
  */
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
@@ -658,16 +662,14 @@ static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 	if (frozen)
 		fscache_resume_after_invalidation(cookie);
 	ret = cachefiles_object_replace(object, file);
+	/* For any that comes from then on, FS-Cache asks. */
+	if (!frozen) {
+		fscache_resume_after_invalidation(cookie);
+		if (!ret && cachefiles_object_outdated(object))
+			ret = cachefiles_object_replace(object,
+							cachefiles_object_take_file(object));
+	}
 	if (ret)
-		cachefiles_object_missed(object->volume);
-	/* For any that comes from then on, FS-Cache asks, and must not be told of a failure. */
-	if (frozen)
-		return true;
-	if (ret)
-		return false;
-	fscache_resume_after_invalidation(cookie);
-	if (cachefiles_object_outdated(object) &&
-	    cachefiles_object_replace(object, cachefiles_object_take_file(object)))
 		cachefiles_object_missed(object->volume);
 	return true;
 }
