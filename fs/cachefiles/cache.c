@@ -197,6 +197,7 @@ static int cachefiles_cache_open_root(struct cachefiles_cache *cache)
 
 	cache->cred = cred;
 	cache->mnt = path.mnt;
+	cache->sb = path.mnt->mnt_sb;
 	cache->root = path.dentry;
 	return 0;
 

@@ -125,6 +125,8 @@ struct cachefiles_released {
  * @link: In the list of bound caches (fscache_addremove_sem).
  * @fscache: What fscache knows this cache as; NULL until bound (C, then I).
  * @mnt: Mount that holds the cache directory (I after bind).
+ * @sb: The file system that data go to; if that of @mnt is stacked on others, which one is
+ *	known once it was tried out.
  * @root: The directory given by ``dir`` (I after bind).
  * @store: Its sub-directory ``cache`` (I after bind).
  * @graveyard: Its sub-directory ``graveyard`` (I after bind).
@@ -171,6 +173,7 @@ struct cachefiles_cache {
 	struct list_head		link;
 	struct fscache_cache		*fscache;
 	struct vfsmount			*mnt;
+	struct super_block		*sb;
 	struct dentry			*root;
 	struct dentry			*store;
 	struct dentry			*graveyard;
@@ -298,6 +301,12 @@ cachefiles_object_cache(const struct cachefiles_object *object)
 static inline struct cachefiles_object *cachefiles_cres_object(struct netfs_cache_resources *cres)
 {
 	return fscache_cres_cookie(cres)->cache_priv;
+}
+
+/* Is the backing file system frozen, or about to be? */
+static inline bool cachefiles_cache_is_frozen(const struct cachefiles_cache *cache)
+{
+	return READ_ONCE(READ_ONCE(cache->sb)->s_writers.frozen) != SB_UNFROZEN;
 }
 
 static inline enum cachefiles_cache_state

@@ -316,8 +316,11 @@ static int cachefiles_write_reserve(struct cachefiles_object *object, struct fil
 	return 0;
 }
 
-/* The beginning of what kiocb_end_write() ends, in whichever task. */
-static bool cachefiles_write_begin(struct kiocb *iocb, bool wait)
+/*
+ * The beginning of what kiocb_end_write() ends, in whichever task.  A stacked file system begins
+ * the same below itself, and can't be told not to wait.
+ */
+static bool cachefiles_write_begin(struct cachefiles_cache *cache, struct kiocb *iocb, bool wait)
 {
 	struct super_block *sb = file_inode(iocb->ki_filp)->i_sb;
 
@@ -325,7 +328,7 @@ static bool cachefiles_write_begin(struct kiocb *iocb, bool wait)
 		kiocb_start_write(iocb);
 		return true;
 	}
-	if (!sb_start_write_trylock(sb))
+	if (cachefiles_cache_is_frozen(cache) || !sb_start_write_trylock(sb))
 		return false;
 	/* Only lockdep is told so, as kiocb_start_write() does it. */
 	__sb_writers_release(sb, SB_FREEZE_WRITE);
@@ -349,7 +352,7 @@ static ssize_t cachefiles_write_issue(struct cachefiles_write *write, struct iov
 	ret = cachefiles_inject_write_error();
 	if (ret || !write->len)
 		return ret;
-	write->frozen = !cachefiles_write_begin(iocb, wait);
+	write->frozen = !cachefiles_write_begin(cachefiles_object_cache(write->object), iocb, wait);
 	if (write->frozen)
 		return -EBUSY;
 	fscache_count_write();

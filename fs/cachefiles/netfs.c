@@ -59,8 +59,7 @@ struct file *cachefiles_cres_file(struct netfs_cache_resources *cres, enum fscac
 
 	if (cres->cache_priv2)
 		return cres->cache_priv2;
-	if (READ_ONCE(cache->mnt->mnt_sb->s_writers.frozen) != SB_UNFROZEN ||
-	    !fscache_wait_for_operation(cres, want))
+	if (cachefiles_cache_is_frozen(cache) || !fscache_wait_for_operation(cres, want))
 		return NULL;
 	return cres->cache_priv2;
 }

@@ -649,15 +649,13 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
-	struct super_block *sb;
 	struct file *file;
 	bool frozen;
 	int ret;
 
 	if (object->od)
 		return false;
-	sb = cachefiles_object_cache(object)->mnt->mnt_sb;
-	frozen = READ_ONCE(sb->s_writers.frozen) != SB_UNFROZEN;
+	frozen = cachefiles_cache_is_frozen(cachefiles_object_cache(object));
 	file = cachefiles_object_take_file(object);
 	if (frozen)
 		fscache_resume_after_invalidation(cookie);

@@ -142,9 +142,7 @@ loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int 
  */
 bool cachefiles_presence_is_lost(const struct file *file)
 {
-	/* Not file->f_mapping: of a stacked file system that is not the one written to. */
-	struct address_space *mapping = d_real_inode(file->f_path.dentry)->i_mapping;
-	int ret = filemap_check_wb_err(mapping, file->f_wb_err);
+	int ret = filemap_check_wb_err(cachefiles_vfs_inode(file)->i_mapping, file->f_wb_err);
 
 	if (ret)
 		pr_err_ratelimited("%pD was not written to the disk: error %d\n", file, ret);
@@ -414,6 +412,7 @@ static int cachefiles_probe_run_all(void *data)
 	file = cachefiles_namei_tmpfile(cache, cache->store);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
+	WRITE_ONCE(cache->sb, cachefiles_vfs_inode(file)->i_sb);
 	ret = cachefiles_xattr_probe(cache, file);
 	probe->fit = !ret;
 	if (probe->fit) {

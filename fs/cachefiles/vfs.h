@@ -158,6 +158,35 @@ static inline loff_t cachefiles_vfs_llseek(struct file *file, loff_t pos, int wh
 }
 
 /**
+ * cachefiles_vfs_inode - What has the data of a backing file
+ * @file: The file.
+ *
+ * Context: any.
+ * Return: its inode, or if its file system is stacked on others the one below.
+ */
+static inline struct inode *cachefiles_vfs_inode(const struct file *file)
+{
+	return d_real_inode(file->f_path.dentry);
+}
+
+/**
+ * cachefiles_vfs_has_dirty_pages - Is something of a backing file in memory only?
+ * @file: A file, to which nothing is being written.
+ *
+ * Some file systems do not write directly when they are asked to.
+ *
+ * Context: any.
+ * Return: true if so.
+ */
+static inline bool cachefiles_vfs_has_dirty_pages(const struct file *file)
+{
+	struct address_space *mapping = cachefiles_vfs_inode(file)->i_mapping;
+
+	return mapping_tagged(mapping, PAGECACHE_TAG_DIRTY) ||
+	       mapping_tagged(mapping, PAGECACHE_TAG_WRITEBACK);
+}
+
+/**
  * cachefiles_vfs_settle - Wait for direct writes that have begun
  * @file: A backing file.
  *
@@ -165,7 +194,7 @@ static inline loff_t cachefiles_vfs_llseek(struct file *file, loff_t pos, int wh
  */
 static inline void cachefiles_vfs_settle(struct file *file)
 {
-	struct inode *inode = file_inode(file);
+	struct inode *inode = cachefiles_vfs_inode(file);
 
 	inode_lock(inode);
 	inode_dio_wait(inode);
