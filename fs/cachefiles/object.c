@@ -579,13 +579,19 @@ static bool cachefiles_object_commit(struct cachefiles_object *object, struct fi
 	struct fscache_cookie *cookie = object->cookie;
 	bool changed;
 
-	if (READ_ONCE(cachefiles_object_cache(object)->failed))
-		return true;
 	if (cachefiles_object_outdated(object))
 		return false;
-	if (test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags) &&
-	    cachefiles_object_may_miss_writes(object))
-		return object->dirty;
+	if (test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags)) {
+		/* If the cache has failed, that stays as it is. */
+		if (READ_ONCE(cachefiles_object_cache(object)->failed) ||
+		    cachefiles_object_may_miss_writes(object))
+			return object->dirty;
+		/* No power cut is to bring the mark and not the data. */
+		if (cachefiles_vfs_has_dirty_pages(file) && cachefiles_object_sync(object, file))
+			return false;
+	}
+	if (READ_ONCE(cachefiles_object_cache(object)->failed))
+		return true;
 	changed = test_and_clear_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags);
 	changed |= test_and_clear_bit(FSCACHE_COOKIE_NEEDS_UPDATE, &cookie->flags);
 	return !changed || cachefiles_xattr_set_object(object, file, false) != -ESTALE;
