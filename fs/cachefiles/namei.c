@@ -286,11 +286,24 @@ static void cachefiles_namei_set_mode(struct file *file)
 	file->f_mode |= FMODE_NOCMTIME | FMODE_RANDOM;
 }
 
+/*
+ * A file that overlayfs has copied from a lower layer just because it was opened: that does
+ * not keep the holes.  So it goes, for good if need be.
+ */
+static int cachefiles_namei_discard_copy(struct cachefiles_cache *cache, struct dentry *parent,
+					 struct file *file)
+{
+	int ret = cachefiles_namei_bury(cache, parent, file->f_path.dentry);
+
+	return ret ?: vfs_fsync(file, 0) ?: -ENOENT;
+}
+
 /* Opens a file that is marked. */
 static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
-						 struct dentry *dentry)
+						 struct dentry *parent, struct dentry *dentry)
 {
 	struct path path = { .mnt = cache->mnt, .dentry = dentry };
+	struct inode *real = d_real_inode(dentry);
 	struct file *file;
 	int ret;
 
@@ -303,6 +316,8 @@ static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
 		return file;
 
 	ret = cachefiles_namei_check_file(file);
+	if (!ret && cachefiles_vfs_inode(file) != real)
+		ret = cachefiles_namei_discard_copy(cache, parent, file);
 	if (ret) {
 		fput(file);
 		return ERR_PTR(ret);
@@ -332,7 +347,7 @@ static struct file *cachefiles_namei_open_name(struct cachefiles_object *object,
 	} else if (!cachefiles_namei_claim(fanout, dentry)) {
 		file = ERR_PTR(-EBUSY);
 	} else {
-		file = cachefiles_namei_open_marked(cache, dentry);
+		file = cachefiles_namei_open_marked(cache, fanout, dentry);
 		if (IS_ERR(file))
 			cachefiles_namei_unmark(dentry);
 	}
@@ -669,6 +684,9 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
 	/* A name in the graveyard may take space: the culling daemon goes on elsewhere. */
 	if (ret == -ENOSPC || ret == -EDQUOT)
 		return cull ? -EBUSY : ret;
+	/* Nor can overlayfs move each directory. */
+	if (ret == -EXDEV)
+		return ret;
 	if (!ret || ret == -ENOMEM || cachefiles_was_killed(ret))
 		return ret;
 	/* What can't be culled is no harm to anybody, unless the file system is broken. */
@@ -688,8 +706,9 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
  *
  * Context: May sleep; no lock of the backing file system is held.
  * Return: 0, also if @victim has been moved or removed by somebody else; -ENOMEM; -ENOSPC or
- * -EDQUOT if there is no room for a name in the graveyard; an error by which the task was
- * told that it is being killed; -EIO after any other failure, which is the end of the cache.
+ * -EDQUOT if there is no room for a name in the graveyard; -EXDEV if it can't be moved there;
+ * an error by which the task was told that it is being killed; -EIO after any other failure,
+ * which is the end of the cache.
  */
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim)
