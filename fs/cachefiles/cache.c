@@ -236,6 +236,11 @@ static int cachefiles_cache_open_dirs(struct cachefiles_cache *cache)
 	if (IS_ERR(dentry))
 		return PTR_ERR(dentry);
 	cache->store = dentry;
+	if (cachefiles_namei_ignores_case(cache)) {
+		pr_err("%s is on %s, which ignores case: not bound\n", cache->dir_name,
+		       cache->mnt->mnt_sb->s_type->name);
+		return -EOPNOTSUPP;
+	}
 
 	dentry = cachefiles_namei_get_dir(cache, cache->root, "graveyard", true, NULL);
 	if (IS_ERR(dentry))

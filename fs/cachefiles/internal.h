@@ -410,6 +410,7 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
 bool cachefiles_namei_is_marked(struct dentry *dentry);
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
 					const char *name, bool make, bool *is_new);
+bool cachefiles_namei_ignores_case(struct cachefiles_cache *cache);
 void cachefiles_namei_put_dir(struct dentry *dentry);
 struct dentry *cachefiles_namei_fanout(struct cachefiles_object *object, bool make);
 struct file *cachefiles_namei_open(struct cachefiles_object *object);

@@ -128,6 +128,11 @@ static int cachefiles_namei_check_dir(struct dentry *dentry)
 
 	if (!d_can_lookup(dentry))
 		return -EIO;
+	/* Names in a cache may differ in nothing but case. */
+	if (IS_CASEFOLDED(inode)) {
+		pr_err_ratelimited("Directory %pd ignores case: not used\n", dentry);
+		return -EOPNOTSUPP;
+	}
 	if (!(inode->i_opflags & IOP_XATTR) || !inode->i_op->lookup || !inode->i_op->mkdir ||
 	    !inode->i_op->rename || !inode->i_op->rmdir || !inode->i_op->unlink)
 		return -EPERM;
@@ -227,7 +232,8 @@ static struct dentry *cachefiles_namei_find_dir(struct cachefiles_cache *cache,
  * be made, does not wait for the backing file system to be thawed.
  * Return: The directory, to be returned with cachefiles_namei_put_dir(); -ENOENT if
  * it is not there, -EBUSY if it is in use already, -EIO if it is something else
- * than a directory, -EPERM if it lacks operations, -ENOBUFS if there is too little
+ * than a directory, -EPERM if it lacks operations, -EOPNOTSUPP, after saying so in the
+ * log, if it takes names for others, -ENOBUFS if there is too little
  * space to make one, or an error of the backing file system.
  */
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
@@ -239,6 +245,30 @@ struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct d
 	with_cache_creds(cache)
 		dentry = cachefiles_namei_find_dir(cache, parent, name, make, is_new ?: &dummy);
 	return dentry;
+}
+
+/**
+ * cachefiles_namei_ignores_case - Does the file system take names for others?
+ * @cache: The cache; its root and store are open
+ *
+ * Some do so everywhere, and not just in directories that are made for it.
+ *
+ * Context: May sleep; no lock of the backing file system is held.
+ * Return: True if the store is found by another name.
+ */
+bool cachefiles_namei_ignores_case(struct cachefiles_cache *cache)
+{
+	struct dentry *dentry = NULL;
+	bool same;
+
+	with_cache_creds(cache)
+		dentry = lookup_one_positive_unlocked(&nop_mnt_idmap, &QSTR("CACHE"),
+						      cache->root);
+	if (IS_ERR(dentry))
+		return false;
+	same = d_inode(dentry) == d_inode(cache->store);
+	dput(dentry);
+	return same;
 }
 
 /**
