@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/xattr.h>
 
+#include <linux/fs.h>
 #include <linux/fuse.h>
 
 #include "lib/backing.h"
@@ -56,16 +57,16 @@ FIXTURE_VARIANT(suitable) {
 	struct cf_backing b;
 };
 
-/* What tmpfs and overlay did not have from the beginning; in cf_why. */
-static bool lacks_something(const char *where, const char *fstype)
+/* What tmpfs did not have from the beginning; in cf_why. */
+static bool lacks_something(const char *where)
 {
 	int fd = open(where, O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 
 	cf_why[0] = '\0';
 	if (fd < 0 && (errno == EOPNOTSUPP || errno == EINVAL))
-		snprintf(cf_why, sizeof(cf_why), "%s has no O_TMPFILE with O_DIRECT", fstype);
+		snprintf(cf_why, sizeof(cf_why), "tmpfs has no O_TMPFILE with O_DIRECT");
 	else if (fd >= 0 && fsetxattr(fd, "user.test", "", 1, 0) && errno == EOPNOTSUPP)
-		snprintf(cf_why, sizeof(cf_why), "%s has no user attributes", fstype);
+		snprintf(cf_why, sizeof(cf_why), "tmpfs has no user attributes");
 	close(fd);
 	return cf_why[0];
 }
@@ -74,9 +75,7 @@ FIXTURE_SETUP(suitable)
 {
 	int ret = store_init(&self->s, &variant->b);
 
-	if (!ret && (!strcmp(variant->b.fstype, "tmpfs") ||
-		     !strcmp(variant->b.fstype, "overlay")) &&
-		     lacks_something(self->s.m.where, variant->b.fstype))
+	if (!ret && !strcmp(variant->b.fstype, "tmpfs") && lacks_something(self->s.m.where))
 		SKIP(return, "%s", cf_why);
 
 	if (ret > 0)
@@ -160,12 +159,26 @@ FIXTURE_VARIANT_ADD(suitable, fuse_honest) {
 
 FIXTURE(unsuitable) {
 	struct store s;
+	char dir[160];
 };
 
 FIXTURE_VARIANT(unsuitable) {
 	struct cf_backing b;
+	bool folded;		/* a directory that ignores case */
 	int refused;		/* errno */
 };
+
+static bool make_folded(const char *dir)
+{
+	int fd = -1, flags = FS_CASEFOLD_FL, ret = -1;
+
+	if (!mkdir(dir, 0755))
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		ret = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	close(fd);
+	return !ret;
+}
 
 FIXTURE_SETUP(unsuitable)
 {
@@ -174,6 +187,10 @@ FIXTURE_SETUP(unsuitable)
 	if (ret > 0)
 		SKIP(return, "%s", cf_why);
 	ASSERT_EQ(0, ret);
+	snprintf(self->dir, sizeof(self->dir), "%s%s", self->s.m.where,
+		 variant->folded ? "/folded" : "");
+	if (variant->folded && !make_folded(self->dir))
+		SKIP(return, "no directories that ignore case (CONFIG_UNICODE)");
 }
 
 FIXTURE_TEARDOWN(unsuitable)
@@ -190,6 +207,17 @@ FIXTURE_VARIANT_ADD(unsuitable, tmpfs_huge) {
 FIXTURE_VARIANT_ADD(unsuitable, ext4_read_only) {
 	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4, .opts = "ro" },
 	.refused = EROFS,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, ext4_folded) {
+	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4 " -Ocasefold" },
+	.folded = true,
+	.refused = EOPNOTSUPP,
+};
+
+FIXTURE_VARIANT_ADD(unsuitable, xfs_ignores_case) {
+	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS " -nversion=ci" },
+	.refused = EOPNOTSUPP,
 };
 
 /* Not even when it happens to be exact while it is tried out. */
@@ -400,15 +428,15 @@ TEST_F_TIMEOUT(unsuitable, d45_refused, 120)
 	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
 		dev = cf_device();
 		ASSERT_LE(0, dev);
-		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->s.m.where));
-		before = variant->b.existing ? 0 : cf_used(self->s.m.where);
+		ASSERT_EQ(0, cf_cmd(dev, "dir %s", self->dir));
+		before = variant->b.existing ? 0 : cf_used(self->dir);
 		EXPECT_EQ(-variant->refused, cf_cmd(dev, "%s", modes[i]));
 		EXPECT_EQ(1, cf_log_lines(self->s.log, "", line, sizeof(line))) {
 			TH_LOG("%s: %s", modes[i], line);
 		}
 		if (!variant->b.existing) {
-			EXPECT_EQ(0, leftovers(self->s.m.where));
-			EXPECT_GE(16 * (long long)KB, added(self->s.m.where, before, 16 * KB));
+			EXPECT_EQ(0, leftovers(self->dir));
+			EXPECT_GE(16 * (long long)KB, added(self->dir, before, 16 * KB));
 		}
 
 		/* Nothing keeps the same descriptor from getting it right. */

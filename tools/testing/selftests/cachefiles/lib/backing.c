@@ -73,19 +73,40 @@ static int mount_image(struct cf_mounted *m)
 	return ret > 0 ? -EIO : ret;
 }
 
-static int mount_overlay(struct cf_mounted *m)
+int cf_overlay(const char *dir, const char *where)
 {
-	static const char *const names[] = { "lower", "upper", "work" };
-	char opts[512], part[3][160];
+	static const char *const names[] = { "", "/lower", "/upper", "/work" };
+	char opts[512], part[4][160];
+	int fd;
 
-	for (int i = 0; i < 3; i++) {
-		snprintf(part[i], sizeof(part[i]), CF_STORE "/%s%d", names[i], getpid());
+	if (!cf_have_fs("overlay"))
+		return impossible("overlay");
+	for (int i = 0; i < 4; i++) {
+		snprintf(part[i], sizeof(part[i]), "%s%s", dir, names[i]);
 		if (mkdir(part[i], 0755) && errno != EEXIST)
 			return -errno;
 	}
 	snprintf(opts, sizeof(opts), "lowerdir=%s,upperdir=%s,workdir=%s",
-		 part[0], part[1], part[2]);
-	return mount("overlay", m->where, "overlay", 0, opts) ? -errno : 0;
+		 part[1], part[2], part[3]);
+	if (mkdir(where, 0755) && errno != EEXIST)
+		return -errno;
+	if (mount("overlay", where, "overlay", 0, opts))
+		return -errno;
+	fd = open(where, O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		umount2(where, MNT_DETACH);
+		return impossible("O_TMPFILE of overlay");
+	}
+	close(fd);
+	return 0;
+}
+
+static int mount_overlay(struct cf_mounted *m)
+{
+	char dir[64];
+
+	snprintf(dir, sizeof(dir), CF_STORE "/overlay%d", getpid());
+	return cf_overlay(dir, m->where);
 }
 
 static int hint(struct cf_mounted *m)

@@ -43,6 +43,12 @@ int cf_backing_fuse(struct cf_mounted *m, struct cf_env *e);
 /* Once more, with nothing of it in memory. */
 int cf_backing_remount(struct cf_mounted *m);
 void cf_backing_unmount(struct cf_mounted *m);
+/*
+ * An overlay of "lower", "upper" and "work" in @dir, which are made if need be: 0 once it is
+ * mounted at @where; 1, with the reason in cf_why, if there is none that is fit for a cache;
+ * or a negative errno.
+ */
+int cf_overlay(const char *dir, const char *where);
 /* Bytes in use on the file system of @dir, after everything has been written. */
 long long cf_used(const char *dir);
 
