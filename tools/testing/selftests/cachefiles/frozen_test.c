@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "lib/backing.h"
 #include "lib/delay.h"
@@ -299,6 +300,98 @@ TEST_F(device, d39_reader_is_killed)
 	EXPECT_EQ(0, res.err);
 	EXPECT_EQ(-1, res.bad);
 	cf_server_stop(&s);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+struct copying {
+	struct cf_task	task;
+	char		from[160], to[160];
+	int		fd;
+};
+
+/* From a mapping of what is served to the file system that the cache is in. */
+static int do_copy(void *arg)
+{
+	const struct copying *c = arg;
+	int from = open(c->from, O_RDONLY | O_CLOEXEC);
+	int to = open(c->to, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	void *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, from, 0);
+
+	if (to < 0 || map == MAP_FAILED)
+		return errno;
+	return write(to, map, 4096) == 4096 ? 0 : errno;
+}
+
+static int do_freeze(void *arg)
+{
+	const struct copying *c = arg;
+
+	return ioctl(c->fd, FIFREEZE, 0) ? -errno : 0;
+}
+
+static int do_create(void *arg)
+{
+	const struct copying *c = arg;
+	int fd = open(c->to, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return unlink(c->to) ? -errno : 0;
+}
+
+static int do_fill(void *arg)
+{
+	const struct copying *c = arg;
+
+	return cf_fill(c->fd, 1, 0, 4096, MB);
+}
+
+/* A reader who holds up the freezing, which holds up his data, can be killed, and that ends it. */
+TEST_F(device, d39_reader_who_writes)
+{
+	struct copying copy = { }, freezing = { }, other = { }, fill = { };
+	long long end = cf_now() + cf_ms(3 * LONG);
+	struct cf_env *e = &self->e;
+	struct cf_reader r, p;
+	struct cf_msg m;
+	int ret;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fill.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, fill.fd);
+	freezing.fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, freezing.fd);
+	snprintf(copy.from, sizeof(copy.from), "%s/file", e->mnt);
+	snprintf(copy.to, sizeof(copy.to), "%s/copy", e->dir);
+	ASSERT_EQ(0, cf_child(&p, do_copy, &copy));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+
+	ASSERT_EQ(0, cf_task_start(&freezing.task, do_freeze, &freezing));
+	snprintf(other.to, sizeof(other.to), "%s/other", e->dir);
+	do {
+		ASSERT_EQ(0, cf_task_start(&other.task, do_create, &other));
+	} while (!cf_task_wait(&other.task, &ret, BRIEF) && cf_now() < end);
+	ASSERT_EQ(0, cf_task_start(&fill.task, do_fill, &fill));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&fill.task, &ret, BRIEF));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&freezing.task, &ret, 0));
+	EXPECT_LE(0, cf_reader_kill(&p, PROMPT));
+	ASSERT_EQ(0, cf_task_wait(&freezing.task, &ret, LONG));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&fill.task, &ret, 0));
+	thaw(freezing.fd);
+	ASSERT_EQ(0, cf_task_wait(&other.task, &ret, LONG));
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_task_wait(&fill.task, &ret, LONG));
+	EXPECT_EQ(4096, ret);
+	/* What he has asked for ahead is a page with the rest. */
+	ASSERT_EQ(MB, cf_fill(fill.fd, 1, 0, MB, MB));
+	EXPECT_EQ(4096, read_here(e, "file", 1, 0, 4096));
+	close(fill.fd);
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 

@@ -614,6 +614,38 @@ TEST_F(device, read_only)
 	close(nf);
 }
 
+/* A file that becomes larger than the backing file system has any is not stored, that is all. */
+TEST_F(device, too_large)
+{
+	struct cf_env *e = &self->e;
+	struct statfs st;
+	int nf, vol, c;
+	__u64 pos, end;
+
+	nf = cf_nf_open();
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_EQ(0, cf_env_store(e, 64 * MB, "ext4"));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, TOP, false);
+	ASSERT_LT(0, c);
+	/* Where files of ext4 end, which may be within a granule. */
+	ASSERT_EQ(0, statfs(e->dir, &st));
+	end = ((1ULL << 32) - 1) * st.f_bsize;
+	pos = (end / CF_GRANULE - 1) * CF_GRANULE;
+	end = pos + 2 * CF_GRANULE;
+	EXPECT_GT(0, cf_nf_store(nf, c, 1, pos, 2 * CF_GRANULE, end));
+	EXPECT_GT(0, cf_nf_store(nf, c, 1, end, CF_GRANULE, end + CF_GRANULE));
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, pos, 2 * CF_GRANULE, end));
+	EXPECT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, TOP, TOP));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	close(nf);
+}
+
 /* What was invalidated and can't be opened afterwards stays invalid. */
 TEST_F_TIMEOUT(device, d46_invalidated_and_read_only, 120)
 {

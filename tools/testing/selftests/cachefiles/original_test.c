@@ -836,6 +836,63 @@ TEST_F(original, resized_after_it_grew)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/* Nor does it matter whether the cookie is told a size that it had all the time. */
+TEST_F(original, resized_to_what_it_knows)
+{
+	int nf = self->nf, c;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 0, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_note_release(nf, c));
+	ASSERT_EQ(0, cf_nf_check(nf, c, 1, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_resize(nf, c, 0));
+	ASSERT_EQ(0, cf_nf_store(nf, c, 2, 8192, 4096, 8193));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 8192, 4096, 8193));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 8192, 8193));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* What is written back late, after the file was cut, is not stored. */
+TEST_F(original, stored_behind_the_end)
+{
+	int nf = self->nf, c;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 12288, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 12288));
+	EXPECT_EQ(-ENOBUFS, cf_nf_store(nf, c, 2, 4096, 4096, 4096));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 4096, 12288));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 4096, 4096, 12288));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 1, 8192, 4096, 12288));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* What the library can only read as a whole comes from the cache if all of it is there. */
+TEST_F(original, read_as_a_whole)
+{
+	struct cf_netfs_read r;
+	int nf = self->nf, c;
+
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 65536, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 0, 32768, 65536));
+	cf_nf_note_release(nf, c);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, cf_nf_read(nf, c, 0, NULL, i * 16384, 65536 - i * 16384, 65536,
+					CF_IO_PREPARE | CF_IO_SINGLE, CF_HOLE_IGNORE, &r));
+		EXPECT_EQ(CF_SOURCE_DOWNLOAD, r.source);
+		EXPECT_EQ(65536 - i * 16384, r.prepared);
+		EXPECT_TRUE(r.flags & CF_SREQ_COPY_TO_CACHE);
+	}
+	ASSERT_EQ(0, cf_nf_store(nf, c, 1, 32768, 32768, 65536));
+	ASSERT_EQ(0, cf_nf_read(nf, c, 0, NULL, 0, 65536, 65536, CF_IO_PREPARE | CF_IO_SINGLE,
+				CF_HOLE_IGNORE, &r));
+	EXPECT_EQ(CF_SOURCE_CACHE, r.source);
+	EXPECT_EQ(65536, r.prepared);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
 /* Cut and store as one who may not make files larger than a byte: 0 or an errno. */
 static int limited(int nf, int c)
 {
@@ -958,6 +1015,101 @@ TEST_F(original, d46_invalidated_while_withdrawn)
 	cf_nf_note_release(nf, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* And the cache has failed before, but the file system is well again. */
+TEST_F(original, d46_invalidated_while_failed)
+{
+	struct cf_env *e = &self->e;
+	int nf = self->nf, c, other, trap;
+	pthread_t thread;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	other = cf_nf_file(nf, self->vol, "other", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, other);
+	ASSERT_EQ(0, cf_error_injection(2));
+	EXPECT_GT(0, cf_nf_store(nf, other, 1, 0, 4096, 70000));
+	ASSERT_EQ(0, cf_error_injection(0));
+	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
+
+	ASSERT_EQ(0, cf_nf_detach(nf, other, false));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	trap = cf_delay_arm("withdraw", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, close_device, &e->dev));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, invalidate(nf, c));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, cf_nf_relinquish(nf, c, false));
+
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* There was no space for a new file: the next use gets one, not just the next cookie. */
+TEST_F_TIMEOUT(original, invalidated_without_space, 60)
+{
+	int nf = self->nf, c;
+
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	ASSERT_EQ(0, cf_error_injection(1));
+	ASSERT_EQ(0, invalidate(nf, c));
+	EXPECT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	ASSERT_EQ(0, cf_error_injection(0));
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_fill(nf, c, 2, 70000));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, CF_ROUND_UP(70000ULL), 70000));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/* Of very many invalidations the latest are remembered. */
+TEST_F_TIMEOUT(original, d46_invalidated_too_often, 120)
+{
+	static const char *const names[] = { "oldest", "old", "latest" };
+	int nf = self->nf, c[3];
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	for (int i = 0; i < 3; i++) {
+		c[i] = cf_nf_file(nf, self->vol, names[i], aux, sizeof(aux), 70000, false);
+		ASSERT_LT(0, c[i]);
+		ASSERT_EQ(0, invalidate(nf, c[i]));
+		ASSERT_EQ(0, cf_nf_wait(nf, c[i], CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+		ASSERT_EQ(0, cf_nf_fill(nf, c[i], i, 70000));
+	}
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, cf_nf_unuse(nf, c[i]));
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, cf_nf_wait(nf, c[i], CF_STATE(CF_QUIESCENT), 0, 0, 30000, NULL));
+	ASSERT_EQ(0, cf_force_notes(2));
+	let_go(_metadata, nf, c[2], 2);
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(0, cf_nf_attach(nf, c[i], false));
+		cf_nf_note_release(nf, c[i]);
+		EXPECT_EQ(i ? 0 : -ENODATA,
+			  cf_nf_check(nf, c[i], i, 0, CF_ROUND_UP(70000ULL), 70000));
+		ASSERT_EQ(0, cf_nf_detach(nf, c[i], false));
+	}
 }
 
 /*

@@ -4,10 +4,12 @@
  * mount can go, and a new cache can come, whatever descriptors are left over.
  */
 #include "harness.h"
+#include "lib/delay.h"
 #include "lib/task.h"
 
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 struct outstanding {
@@ -394,6 +396,88 @@ TEST_F_TIMEOUT(device, churn, 90)
 		ASSERT_LE(0, cf_env_umount(e, PROMPT));
 		close(o.fd);
 	}
+}
+
+struct parting {
+	int	fd;		/* what nobody is to have any more */
+	int	go[2];		/* nobody else has it when this is at its end */
+};
+
+/* Leave a descriptor to sockets that only refer to themselves. */
+static int throw_away(void *arg)
+{
+	char control[CMSG_SPACE(2 * sizeof(int))] = { };
+	const struct parting *p = arg;
+	struct iovec iov = { .iov_base = control, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int sv[2];
+	char byte;
+
+	close(p->go[1]);
+	if (read(p->go[0], &byte, 1) || socketpair(AF_UNIX, SOCK_DGRAM, 0, sv))
+		return errno;
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(2 * sizeof(int));
+	memcpy(CMSG_DATA(c), (int [2]) { p->fd, sv[0] }, 2 * sizeof(int));
+	if (sendmsg(sv[1], &msg, 0) != 1)
+		return errno;
+	close(p->fd);
+	close(sv[0]);
+	close(sv[1]);
+	return 0;
+}
+
+/* A child throws @fd away as the last who has it. */
+static void last_of(struct __test_metadata *_metadata, int fd)
+{
+	struct parting p = { .fd = fd };
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(p.go));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(throw_away(&p));
+	close(fd);
+	close(p.go[0]);
+	close(p.go[1]);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/*
+ * The kernel may be the one who closes the device. It closes files of others as well, and
+ * those of the cache, and does not wait for its end.
+ */
+TEST_F_TIMEOUT(ondemand, d36_closed_by_the_kernel, 60)
+{
+	struct cf_env *e = &self->e;
+	int trap, p[2];
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+	trap = cf_delay_arm("teardown", 0);
+	ASSERT_LE(0, trap);
+	last_of(_metadata, e->dev);
+	e->dev = -1;
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+
+	ASSERT_EQ(0, pipe(p));
+	last_of(_metadata, p[1]);
+	EXPECT_EQ(POLLHUP, cf_poll(p[0], POLLIN, cf_ms(LONG)));
+	close(p[0]);
+	EXPECT_EQ(0, cf_delay_go(trap));
+
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	EXPECT_EQ(0, cf_env_bind(e));
 }
 
 TEST_HARNESS_MAIN

@@ -648,6 +648,34 @@ TEST_F_TIMEOUT(side_by_side, tag_chooses_the_cache, 120)
 	p[0].e.dev = -1;
 }
 
+/* Who names no cache gets one in original mode, in whatever order they have come and gone. */
+TEST_F_TIMEOUT(side_by_side, original_mode_first, 120)
+{
+	struct party *p = self->p;
+	int keep, vol, c;
+
+	ASSERT_EQ(0, bind_party(&p[0], false));
+	ASSERT_EQ(0, bind_party(&p[1], false));
+	/* FS-Cache remembers the first one while that is bound once more. */
+	keep = cf_nf_volume(self->nf, p[0].e.volume, p[0].e.tag, NULL, 0);
+	ASSERT_LT(0, keep);
+	close(p[0].e.dev);
+	ASSERT_EQ(0, bind_party(&p[0], false));
+	ASSERT_EQ(0, bind_party(&p[2], true));
+	ASSERT_EQ(0, cf_nf_volume_end(self->nf, keep, NULL, 0, false));
+	close(p[0].e.dev);
+	p[0].e.dev = -1;
+
+	vol = cf_nf_volume(self->nf, "any", NULL, NULL, 0);
+	ASSERT_LT(0, vol);
+	c = cf_nf_file(self->nf, vol, "untagged", "a", 1, FILE_SIZE, false);
+	EXPECT_LT(0, c);
+	EXPECT_EQ(1, nr_files(&p[1]));
+	if (c > 0)
+		ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(self->nf, vol, NULL, 0, false));
+}
+
 /* Keys that are the same in caches of different modes are different files. */
 TEST_F_TIMEOUT(side_by_side, same_keys, 120)
 {

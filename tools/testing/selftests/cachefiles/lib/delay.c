@@ -87,3 +87,8 @@ int cf_force_object_id(__u32 id)
 {
 	return force_id(CF_DEBUGFS "/cachefiles/next_object_id", id);
 }
+
+int cf_force_notes(__u32 max)
+{
+	return force_id(CF_DEBUGFS "/cachefiles/max_notes", max);
+}

@@ -35,5 +35,7 @@ int cf_delay_go(int trap);
  */
 int cf_force_msg_id(__u32 id);
 int cf_force_object_id(__u32 id);
+/* Likewise: how many invalidations a volume remembers when the next one is noted. */
+int cf_force_notes(__u32 max);
 
 #endif /* CF_DELAY_H */

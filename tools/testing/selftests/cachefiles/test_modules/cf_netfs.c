@@ -893,6 +893,8 @@ static int cf_read(struct cf_ctx *ctx, void *arg)
 		return PTR_ERR(op);
 	a->source = CF_SOURCE_CACHE;
 	a->prepared = len;
+	if (a->how & CF_IO_SINGLE)
+		op->rreq.origin = NETFS_READ_SINGLE;
 	if (a->how & CF_IO_PREPARE)
 		cf_prepare_read(op, a);
 	len = min(len, a->prepared);

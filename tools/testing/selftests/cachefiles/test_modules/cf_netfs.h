@@ -174,6 +174,7 @@ struct cf_netfs_end_late {
 #define CF_IO_ISSUE		(1U << 1)	/* then read or write, unless told not to */
 #define CF_IO_SYNC		(1U << 2)	/* without a completion */
 #define CF_IO_NEW		(1U << 3)	/* no space is allocated yet */
+#define CF_IO_SINGLE		(1U << 4)	/* what is read has to come in one piece */
 
 /* With @op of CF_NETFS_BEGIN, or @cookie for an operation of its own. */
 struct cf_netfs_read {
