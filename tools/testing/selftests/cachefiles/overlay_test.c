@@ -162,8 +162,9 @@ static int do_misfit(void *arg)
 {
 	const struct use *u = ((struct call *)arg)->u;
 	struct cf_netfs_write w;
-	int ret = cf_nf_write(u->nf, u->c, 0, "abcde", 65541, 5, SIZE, CF_IO_ISSUE | CF_IO_SYNC, &w);
+	int ret;
 
+	ret = cf_nf_write(u->nf, u->c, 0, "abcde", 65541, 5, SIZE, CF_IO_ISSUE | CF_IO_SYNC, &w);
 	return ret ? ret : (int)w.ret;
 }
 
