@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import defects
 from rules import RULES, SANITIZED
 from source import functions, mask
 
@@ -132,7 +133,7 @@ def parse_historical(path, sources):
         elif text.startswith('#'):
             words = text.lstrip('# ')
             if m := re.match(r'tests:\s*(.*)', words):
-                tests = re.sub(r'\(.*', '', m.group(1)).split()
+                tests = defects.programs_of(m.group(1))
             elif m := re.match(r'kernel:\s*(\w+)', words):
                 kernel = m.group(1)
             elif title is None and (m := re.match(r'D\d+\w*:\s*(.*)', words)):
