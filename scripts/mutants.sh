@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# mutants.sh [--list | --show ID | --check]
+# mutants.sh [--list | --show ID | --check | --build]
 #
 # Do the tests notice a defect? Plants one at a time in a copy of the sources, builds the
 # modules, and runs the tests in a virtual machine until the first of them fails. A mutant
@@ -20,6 +20,8 @@
 #	--list		the mutants, and no more
 #	--show ID	one of them as a patch; any that a rule can make
 #	--check		can all be planted?
+#	--build		do the historical ones compile (or those of ONLY), for the stock kernel
+#			or KERNEL? A few seconds each, and no machine
 #
 #	ONLY=GLOBS	only those whose id matches; if none of the sample does, all that
 #			the rules can make
@@ -61,8 +63,11 @@ case ${1:-} in
 	sed -n '4,/^set/s/^# \{0,1\}//p' "$0"
 	exit
 	;;
---list | --show | --check | '') ;;
+--list | --show | --check | --build | '') ;;
 *) die "unknown argument $1; see --help" ;;
 esac
-[ $# -gt 0 ] || "$top/scripts/setup.sh" build vm check
+case ${1:-} in
+--build) "$top/scripts/setup.sh" build ;;
+'') "$top/scripts/setup.sh" build vm check ;;
+esac
 CACHE=$cache PYTHONDONTWRITEBYTECODE=1 exec python3 "$top/scripts/mutants/main.py" "$@"

@@ -122,20 +122,22 @@ class Lab:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
 
-    def build(self, mutant, kernel, to):
-        """Its modules go to a directory. False if it does not compile."""
+    def build(self, mutant, kernel, to=None):
+        """Its modules go to a directory, if they are wanted. Says why it does not compile."""
+        log = self.out / 'make-mutant.log'
         with self.building:
             if self.stopped:
                 raise Failure('stopped')
             undo = [self._plant(kernel, path, text) for path, text in mutant.planted().items()]
             try:
-                ok = self._build(kernel, self.out / 'make-mutant.log')
-                if ok:
+                if not self._build(kernel, log):
+                    return complaint(log)
+                if to:
                     self._take(kernel, to)
             finally:
                 for back in undo:
                     back()
-        return ok
+        return None
 
     def _plant(self, kernel, path, text):
         """Returns how to take it back, for a .c file without compiling that again."""
@@ -211,6 +213,14 @@ class Lab:
         self.stopped = True
         for process in list(self.running):
             process.terminate()
+
+
+def complaint(log):
+    """What a compiler has to say, in a line."""
+    for text in log.read_text(errors='replace').splitlines():
+        if re.search(r'\berror\b|ERROR', text) or NO_MUTANT.search(text):
+            return text
+    return f'see {log}'
 
 
 def now():

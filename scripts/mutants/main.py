@@ -211,8 +211,8 @@ class Run:
                 break
             tried = kernel
             modules = self.out / f'mutant-{nr}'
-            if not self.lab.build(mutant, kernel, modules):
-                verdict = 'stillborn'
+            if why := self.lab.build(mutant, kernel, modules):
+                verdict, how = 'stillborn', why
                 break
             plan = self.suite.plan(mutant, kernel)
             verdict, how, by, _ = self.lab.run(modules, kernel, plan,
@@ -265,12 +265,13 @@ def chosen():
         new, spare = systematic(sources, seed)
     globs = option('ONLY', '').split()
 
-    def is_meant(m):
-        return any(fnmatch.fnmatchcase(m.id, g) for g in globs)
+    def is_meant(ident):
+        return any(fnmatch.fnmatchcase(ident, g) for g in globs)
 
     if globs:
-        picked = [m for m in old + new if is_meant(m)] or \
-            [m for m in candidates(sources) if is_meant(m)]
+        bad = [(name, why) for name, why in bad if is_meant(Path(name).stem)]
+        picked = [m for m in old + new if is_meant(m.id)] or \
+            [m for m in candidates(sources) if is_meant(m.id)]
         old = [m for m in picked if m.historical]
         new = [m for m in picked if not m.historical]
     # In this order a run that is interrupted is a sample, too.
@@ -315,6 +316,29 @@ def check():
     return 1 if bad else 0
 
 
+def build():
+    """Do the historical ones compile? That takes no machine."""
+    mutants, _, bad, _ = chosen()
+    mutants = [m for m in mutants if m.historical or option('ONLY')]
+    kernel = option('KERNEL', 'stock')
+    out = TOP / 'build/mutants'
+    out.mkdir(parents=True, exist_ok=True)
+    lab = laboratory.Lab(TOP, out, Path(os.environ['CACHE']), int(option('JOBS', 1)))
+    try:
+        lab.build_base(kernel)
+        for m in mutants:
+            say(m.id)
+            if why := lab.build(m, kernel):
+                bad.append((m.id, why))
+    except laboratory.Failure as failure:
+        print(f'mutants.sh: {failure}', file=sys.stderr)
+        return 1
+    for name, why in bad:
+        print(f'{name}: {why}')
+    print(f'note: {len(mutants)} mutants for the {kernel} kernel, {len(bad)} of them wrong')
+    return 0 if mutants and not bad else 1
+
+
 def run():
     mutants, spare, bad, seed = chosen()
     kernel = option('KERNEL')
@@ -349,6 +373,8 @@ def main(args):
         return show(args[1])
     if args[:1] == ['--check']:
         return check()
+    if args[:1] == ['--build']:
+        return build()
     return run()
 
 
