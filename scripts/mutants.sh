@@ -15,7 +15,10 @@
 #			scripts/mutants/equivalent lists
 #
 # Before the first one the tests have to pass without any. Results are added to
-# build/mutants/results.jsonl, survivors are shown at the end.
+# build/mutants/results.jsonl, survivors are shown at the end. The status is 0 only if every
+# historical mutant that was asked for was caught, and enough of the systematic ones, of
+# which an undecided one counts as if it had survived. That is so with ONLY, QUICK and
+# KERNEL, too: those that QUICK leaves undecided make the status 1.
 #
 #	--list		the mutants, and no more
 #	--show ID	one of them as a patch; any that a rule can make

@@ -82,26 +82,61 @@ def line(key, row, columns):
     print(f'{key:28}' + ''.join(f'{row[c] or "":>12}' for c in columns) + rate)
 
 
+def complaints(found, results):
+    """Why the historical mutants are not all well: lines."""
+    for m, verdict in found:
+        record = results.valid(m, None) or {'how': 'it has not been tried', 'by': ''}
+        why = f'{record["how"]} {record["by"]}'.strip()
+        if verdict != 'caught':
+            yield f'historical: {m.id}: {verdict}' + (f': {why}' if why else '')
+
+
+def judged(found, results, bound):
+    """True if what was asked for is good enough; says so of each kind.
+
+    The historical ones have to be caught, all that were asked for. Of the others it is a rate,
+    and for the worst that those may come to about which nothing is known.
+    """
+    good = True
+    of = {kind: [(m, v) for m, v in found if m.historical == (kind == 'historical')]
+          for kind in ('historical', 'systematic')}
+    for text in complaints(of['historical'], results):
+        print(text)
+    for kind, pairs in of.items():
+        c = Counter(v for _, v in pairs)
+        wanted = len(pairs) - c['equivalent']
+        if kind == 'systematic':
+            wanted -= c['stillborn']
+        if not wanted:
+            continue
+        enough = c['caught'] == wanted if kind == 'historical' else \
+            100 * c['caught'] >= bound * wanted
+        good = good and enough
+        print(f'{kind}: {wanted} wanted' +
+              ''.join(f', {c[v]} {v}' for v in COLUMNS if v in c and v != 'equivalent') +
+              f': {100 * c["caught"] / wanted:.1f} %' + ('' if enough else ', not enough'))
+    return good
+
+
 def show(mutants, results, out, bound):
     """Tables and survivors. True if nothing is to be complained of."""
     found = []
     for m in mutants:
-        record = results.known.get(m.id)
+        record = results.valid(m, None)
         if m.equivalent:
             found.append((m, 'equivalent'))
-        elif record and record['digest'] == m.digest and record['verdict'] in COLUMNS:
+        elif record and record['verdict'] in COLUMNS:
             found.append((m, record['verdict']))
-    by_kind = {'historical': [], 'systematic': []}
-    for m, verdict in found:
-        by_kind['historical' if m.historical else 'systematic'].append((m, verdict))
+        elif m.historical:
+            found.append((m, 'undecided'))
 
     if not found:
         print('nothing is decided')
         return False
     table('rule', [(m.rule, v) for m, v in found])
-    table('file', [(m.files[0], v) for m, v in by_kind['systematic']])
+    table('file', [(m.files[0], v) for m, v in found if not m.historical])
     how = Counter(results.known[m.id]['how'] for m, v in found if v == 'caught')
-    print('\ncaught by: ' + ', '.join(f'{n} {h}' for h, n in how.most_common()))
+    print('\ncaught by: ' + (', '.join(f'{n} {h}' for h, n in how.most_common()) or 'none'))
     for m, v in found:
         if v == 'equivalent':
             print(f'equivalent: {m.id}: {m.equivalent}')
@@ -112,18 +147,4 @@ def show(mutants, results, out, bound):
             text = f'--- survived: {m.id}: {m.title}\n{m.diff()}\n'
             f.write(text)
             print(f'\n{text}', end='')
-
-    count = {kind: Counter(v for _, v in of) for kind, of in by_kind.items()}
-    good = True
-    for kind, c in count.items():
-        decided = c['caught'] + c['survived']
-        if c['undecided']:
-            print(f'{kind}: {c["undecided"]} undecided')
-        if decided == 0:
-            continue
-        rate = 100 * c['caught'] / decided
-        enough = c['survived'] == 0 if kind == 'historical' else rate >= bound
-        good = good and enough
-        print(f'{kind}: {decided} decided, {c["caught"]} caught, {c["survived"]} survived: '
-              f'{rate:.1f} %' + ('' if enough else ', not enough'))
-    return good
+    return judged(found, results, bound)
