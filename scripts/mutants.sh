@@ -14,6 +14,10 @@
 #			have to be caught, but for those that change nothing, which
 #			scripts/mutants/equivalent lists
 #
+# What does not compile is "stillborn". A machine that dies of what is known not to be ours
+# is started again; if that goes on, the mutant is "undecided", as is all about which nothing
+# has been found out.
+#
 # Before the first one the tests have to pass without any. Results are added to
 # build/mutants/results.jsonl, survivors are shown at the end. The status is 0 only if every
 # historical mutant that was asked for was caught, and enough of the systematic ones, of
@@ -38,7 +42,8 @@
 #	RESUME=y	go on: what is decided stays, unless its code has changed;
 #			RESUME=tests: or the tests have
 #	JOBS=N		so many machines at a time (default 1)
-#	CONFIRM=y	a test that has failed is run again, for a busy machine
+#	CONFIRM=y	what has noticed a mutant is run again, for a busy machine: if it does
+#			not notice it twice, that is undecided
 #	WITHOUT=TESTS	leave these out, such as those that want an idle machine
 #	CF_TIME_SCALE=N	how much longer than usual things may take (at least 2 on the coverage
 #			kernel, 8 on kcsan and 10 on debug)

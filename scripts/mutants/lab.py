@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from mutant import KERNELS
 
@@ -20,6 +21,8 @@ VERDICTS = tuple(f'### {how} ' for how in HOW)
 NO_MUTANT = re.compile(r'control reaches end of non-void')
 SCALE = {'coverage': 2, 'kcsan': 8, 'debug': 10}
 BOOT_SECONDS = {'kcsan': 240, 'debug': 400}
+# So often a machine is started that does not come up, or dies of what is not ours.
+TRIES = 3
 
 
 def time_scale(kernel):
@@ -28,6 +31,38 @@ def time_scale(kernel):
 
 class Failure(Exception):
     """Something other than a mutant has gone wrong."""
+
+
+class End(NamedTuple):
+    """How a machine has ended. at is the position in the plan, -1 before its beginning."""
+    verdict: str
+    how: str = ''
+    by: str = ''
+    at: int = -1
+    said: tuple = ()
+
+
+def program_of(entry):
+    return entry.split(':')[0]
+
+
+def ending(status, lines, plan):
+    """What a machine has found, from its status and what run-mutant has printed there."""
+    said = tuple(line[4:] for line in lines if line.startswith('### '))
+    at = sum(line.startswith(('ok ', 'unloaded')) for line in said) if 'loaded' in said else -1
+    last = said[-1].split(None, 2) if said else ['none']
+    if status == 0 and last[0] == 'survived':
+        return End('survived', at=at, said=said)
+    if last[0] in HOW:
+        return End('caught', last[0], ' '.join(last[1:]), at, said)
+    if last[0] == 'pinned':
+        return End('caught', 'pinned', 'unload', at, said)
+    how = {124: 'timeout', 125: 'died', 126: 'splat'}.get(status)
+    if not how:
+        # Neither the machine nor what runs in it ends like that.
+        return End('undecided', f'vm.sh has ended with status {status}')
+    by = 'load-modules' if at < 0 else program_of(plan[at]) if at < len(plan) else 'end'
+    return End('caught', how, by, at, said)
 
 
 class Lab:
@@ -91,7 +126,7 @@ class Lab:
         """What a machine needs of the tests; the less, the sooner it is up."""
         shutil.rmtree(to, ignore_errors=True)
         to.mkdir()
-        for name in ('erofs.img', *{p.split(':')[0] for p in plan if ':' in p}):
+        for name in ('erofs.img', *{program_of(p) for p in plan if ':' in p}):
             program, stripped = self.tests / name, self.out / 'stripped' / name
             if name != 'erofs.img' and (not stripped.exists() or
                                         stripped.stat().st_mtime < program.stat().st_mtime):
@@ -156,25 +191,31 @@ class Lab:
         return back
 
     def run(self, modules, kernel, plan, log, tell=None):
-        """One machine. Returns (verdict, how, by, what was said); tell is called with that."""
-        for _ in range(2):
+        """How one machine ends; tell is called with what is said meanwhile.
+
+        What neither our code nor the tests can be blamed for says nothing about a mutant: it
+        is tried again, and if that goes on it stays undecided.
+        """
+        end = None
+        for _ in range(TRIES):
             status, lines = self._vm(modules, kernel, plan, log, tell)
             if lines:
-                break
-        else:
+                end = ending(status, lines, plan)
+                if end.verdict == 'caught' and (why := self._not_ours(log)):
+                    end = End('undecided', why)
+                if end.verdict != 'undecided':
+                    return end
+        if not end:
             raise Failure(f'the machine does not start, see {log}')
-        said = [line[4:] for line in lines if line.startswith('### ')]
-        last = said[-1].split(None, 2) if said else ['none']
-        begun = [line.split()[1] for line in said if line.startswith('ok ')]
-        if status == 0 and last[0] == 'survived':
-            return 'survived', '', '', said
-        if last[0] in HOW:
-            return 'caught', last[0], ' '.join(last[1:]), said
-        if last[0] == 'pinned':
-            return 'caught', 'pinned', 'unload', said
-        how = {124: 'timeout', 125: 'died', 126: 'splat'}.get(status, f'status {status}')
-        rest = [p.split(':')[0] for p in plan if p != 'unload' and p.split(':')[0] not in begun]
-        return 'caught', how, rest[0] if rest else 'end', said
+        return end
+
+    def _not_ours(self, log):
+        """What has killed the machine, if lib.sh knows that it is nothing of this project."""
+        lib = self.tree / 'scripts/lib.sh'
+        asked = subprocess.run(['bash', '-c', 'set -euo pipefail; . "$0"; not_ours "$1"', lib,
+                                log.with_suffix('')], stdout=subprocess.PIPE, text=True,
+                               check=False)
+        return asked.stdout.strip() if asked.returncode == 0 else None
 
     def _vm(self, modules, kernel, plan, log, tell):
         with self.machines:
@@ -182,11 +223,15 @@ class Lab:
                 raise Failure('stopped')
             tests = log.with_suffix('.tests')
             self._pack(plan, tests)
+            # A machine that is stopped leaves no console, and must not find an old one.
+            console = log.with_suffix('.out')
+            shutil.rmtree(console, ignore_errors=True)
             with open(log, 'w', encoding='utf-8') as errors, \
                  subprocess.Popen([self.tree / 'scripts/vm.sh', '--quiet', '--kernel', kernel,
                                    '--build', modules, '--mem', '3072', '--timeout',
                                    str(1800 * time_scale(kernel)),
                                    '--boot-timeout', str(BOOT_SECONDS.get(kernel, 120)),
+                                   '--out', console,
                                    '--add', f'{tests}:/job/cachefiles', '--', 'env',
                                    f'CF_TIME_SCALE={time_scale(kernel)}',
                                    'run-mutant', '/job/cachefiles', *plan],

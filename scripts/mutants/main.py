@@ -124,7 +124,7 @@ class Run:
 
         A test that fails now and then says nothing about a mutant: it is left out.
         """
-        wanted = {e.split(':')[0] for m in self.todo() if kernel in self.kernels_of(m)
+        wanted = {laboratory.program_of(e) for m in self.todo() if kernel in self.kernels_of(m)
                   for e in self.suite.plan(m, kernel)} - {'unload'}
         kept = self.out / f'baseline-{kernel}.json'
         mark = digest(self.tests_digest, *read_sources(self.lab.tree).values())
@@ -137,19 +137,20 @@ class Run:
         while left := sorted(wanted - set(seconds) - set(unsteady)):
             say(f'running {len(left)} programs on the {kernel} kernel without any mutant')
             plan = [self.suite.entry(kernel, p) for p in left] + ['unload']
-            verdict, how, by, said = self.lab.run(self.out / f'base-{kernel}', kernel, plan,
-                                                  self.out / f'baseline-{kernel}.log', say)
-            seconds |= {w[1]: int(w[2]) for w in map(str.split, said) if w[0] == 'ok'}
-            program = by.split()[0] if by else None
-            if verdict != 'survived':
-                failed[program] += 1
-                if program not in left or failed[program] > 1:
-                    raise laboratory.Failure(f'the tests fail without any mutant: {how} {by}, see '
-                                             f'{self.out}/baseline-{kernel}.log')
-            for program in set(failed) & set(seconds):
-                say(f'{program} has failed once and passed once: it is left out')
-                unsteady.append(program)
-                del seconds[program]
+            end = self.lab.run(self.out / f'base-{kernel}', kernel, plan,
+                               self.out / f'baseline-{kernel}.log', say)
+            seconds |= {what: int(line.split()[2]) for what, line in
+                        zip(left, [line for line in end.said if line.startswith('ok ')])}
+            if end.verdict != 'survived':
+                what = left[end.at] if 0 <= end.at < len(left) else None
+                failed[what] += 1
+                if what is None or failed[what] > 1:
+                    raise laboratory.Failure(f'the tests fail without any mutant: {end.how} '
+                                             f'{end.by}, see {self.out}/baseline-{kernel}.log')
+            for what in set(failed) & set(seconds):
+                say(f'{what} has failed once and passed once: it is left out')
+                unsteady.append(what)
+                del seconds[what]
             kept.write_text(json.dumps({'digest': mark, 'seconds': seconds,
                                         'unsteady': unsteady}))
         say(f'they pass, in {sum(seconds.values())} s')
@@ -214,11 +215,7 @@ class Run:
             if why := self.lab.build(mutant, kernel, modules):
                 verdict, how = 'stillborn', why
                 break
-            plan = self.suite.plan(mutant, kernel)
-            verdict, how, by, _ = self.lab.run(modules, kernel, plan,
-                                               self.out / f'mutant-{nr}.log')
-            if verdict == 'caught' and option('CONFIRM') == 'y' and how in ('failed', 'timeout'):
-                verdict, how, by = self.confirmed(modules, kernel, by, nr)
+            verdict, how, by = self.verdict(mutant, kernel, modules, nr)
             if verdict == 'caught':
                 break
             if verdict == 'survived' and option('QUICK') == 'y' and \
@@ -235,14 +232,26 @@ class Run:
             if verdict == 'stillborn' and not mutant.historical:
                 self.replace(mutant)
 
-    def confirmed(self, modules, kernel, by, nr):
-        """On a busy machine a test may fail for want of time: does it fail again?"""
-        program = by.split()[0]
-        verdict, how, again, _ = self.lab.run(modules, kernel, [self.suite.entry(kernel, program)],
-                                              self.out / f'mutant-{nr}.log')
-        if verdict == 'caught':
-            return verdict, how, again
-        return 'undecided', f'fails once in two runs: {by}', by
+    def verdict(self, mutant, kernel, modules, nr):
+        """(verdict, how, by) of a mutant that has been built."""
+        plan = self.suite.plan(mutant, kernel)
+        end = self.lab.run(modules, kernel, plan, self.out / f'mutant-{nr}.log')
+        if end.verdict == 'caught' and option('CONFIRM') == 'y':
+            end = self.confirmed(modules, kernel, plan, end, nr)
+        return end.verdict, end.how, end.by
+
+    def confirmed(self, modules, kernel, plan, end, nr):
+        """On a busy machine a test may fail for want of time: does it do so again?"""
+        again = plan[max(end.at, 0):end.at + 1]
+        if again in ([], ['unload']):
+            # Of what has run until then.
+            again = plan[:end.at + 1]
+        more = self.lab.run(modules, kernel, again or plan[:1], self.out / f'mutant-{nr}.log')
+        if more.verdict == 'caught':
+            return end._replace(how=more.how, by=more.by)
+        if more.verdict == 'survived':
+            return end._replace(verdict='undecided', how=f'{end.how} once in two runs')
+        return more
 
     def replace(self, mutant):
         """The next one of the same file is tried instead."""
