@@ -9,14 +9,16 @@
 # machine dies; else it has survived. Two kinds:
 #
 #	historical	known defects of other implementations, written down in
-#			scripts/mutants/historical; all of them have to be caught
+#			scripts/mutants/historical; all of them have to be caught, each by
+#			the tests that its row of the table of known defects names
 #	systematic	made by rules from fs/, a sample of all that are possible; 85 %
 #			have to be caught, but for those that change nothing, which
 #			scripts/mutants/equivalent lists
 #
-# What does not compile is "stillborn". A machine that dies of what is known not to be ours
-# is started again; if that goes on, the mutant is "undecided", as is all about which nothing
-# has been found out.
+# The tests of its row are the first that a historical mutant meets. What only others
+# notice, later, is not caught but "elsewhere". What does not compile is "stillborn". A
+# machine that dies of what is known not to be ours is started again; if that goes on, the
+# mutant is "undecided", as is all about which nothing has been found out.
 #
 # Before the first one the tests have to pass without any. Results are added to
 # build/mutants/results.jsonl, survivors are shown at the end. The status is 0 only if every
@@ -37,8 +39,8 @@
 #	SEED=N		another sample (default 1)
 #	KERNEL=NAME	one of the kernels below; by default what the mutant says. Without that
 #			kernel it stays undecided
-#	QUICK=y		only the tests that are most likely to notice; the mutants that they
-#			do not notice stay undecided, for RESUME=y without it
+#	QUICK=y		only the tests of its row, or else those that are most likely to
+#			notice; what they do not notice stays undecided, for RESUME=y without it
 #	RESUME=y	go on: what is decided stays, unless its code has changed;
 #			RESUME=tests: or the tests have
 #	JOBS=N		so many machines at a time (default 1)
@@ -50,7 +52,8 @@
 #	ALL=y		all tests on these three kernels, too, not only the
 #			likely ones
 #
-# A historical mutant is a file ID.mutant, in which each old text must be found once:
+# A historical mutant is a file ID.mutant, in which each old text must be found once. Of its
+# row, the tests in the programs that it names come first; it may name no others:
 #
 #	# D21: what the defect looks like here
 #	# tests: reopen_test kill_test

@@ -46,6 +46,12 @@ def program_of(entry):
     return entry.split(':')[0]
 
 
+def what_of(entry):
+    """An entry without the seconds: which tests it stands for."""
+    program, *rest = entry.split(':')
+    return ':'.join([program, *rest[1:]])
+
+
 def ending(status, lines, plan):
     """What a machine has found, from its status and what run-mutant has printed there."""
     said = tuple(line[4:] for line in lines if line.startswith('### '))

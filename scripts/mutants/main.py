@@ -38,6 +38,11 @@ def say(*what):
 START = time.monotonic()
 
 
+def by_row(at, row, length):
+    """Has a plan of some length ended before anything but the tests of the row began?"""
+    return 0 <= at < row or at == row == length
+
+
 class Suite:
     """The test programs: in which order, and how long they may take."""
 
@@ -52,12 +57,15 @@ class Suite:
                 pattern, *tests = line.split()
                 self.map.append((pattern, tests))
 
-    def limit(self, kernel, program):
+    def limit(self, kernel, what):
         known = self.seconds.get(kernel, {})
-        return int(LEAST * laboratory.time_scale(kernel) + PATIENCE * known.get(program, 90))
+        usual = known.get(what) or known.get(laboratory.program_of(what), 90)
+        return int(LEAST * laboratory.time_scale(kernel) + PATIENCE * usual)
 
-    def entry(self, kernel, program):
-        return f'{program}:{self.limit(kernel, program)}'
+    def entry(self, kernel, what):
+        """An entry of a plan; what is PROGRAM or, for some of its tests, PROGRAM:TEST,TEST."""
+        program, *tests = what.split(':')
+        return ':'.join([program, str(self.limit(kernel, what)), *tests])
 
     def order(self, mutant, kernel):
         """Programs that are likely to catch it, then all others."""
@@ -74,7 +82,22 @@ class Suite:
         rest = sorted(steady - set(first), key=lambda t: seconds.get(t, 0))
         return first, rest
 
+    def row(self, mutant, kernel):
+        """The beginning of a plan: the tests of the mutant's row, those first that it names."""
+        steady = set(self.programs) - self.unsteady
+        whats = [f'{p}:{",".join(mutant.row[p])}' for p in dict.fromkeys(
+            [*mutant.tests, *mutant.row]) if p in steady and p in mutant.row]
+        entries = [self.entry(kernel, w) for w in whats if w not in self.unsteady]
+        return entries + ['unload'] if entries else []
+
     def plan(self, mutant, kernel):
+        """What is run, one after the other, and how much of it are the tests of its row."""
+        row = self.row(mutant, kernel)
+        return row + self.others(mutant, kernel, bool(row)), len(row)
+
+    def others(self, mutant, kernel, has_row):
+        if has_row and option('QUICK') == 'y':
+            return []
         first, rest = self.order(mutant, kernel)
         if option('QUICK') == 'y':
             first, rest = [t for t in mutant.tests if t in first] or first, []
@@ -124,8 +147,10 @@ class Run:
 
         A test that fails now and then says nothing about a mutant: it is left out.
         """
-        wanted = {laboratory.program_of(e) for m in self.todo() if kernel in self.kernels_of(m)
-                  for e in self.suite.plan(m, kernel)} - {'unload'}
+        wanted = {laboratory.what_of(e) for m in self.todo() if kernel in self.kernels_of(m)
+                  for e in self.suite.plan(m, kernel)[0]} - {'unload'}
+        # Of a program that is run as a whole, nothing has to be run once more.
+        wanted = {w for w in wanted if ':' not in w or laboratory.program_of(w) not in wanted}
         kept = self.out / f'baseline-{kernel}.json'
         mark = digest(self.tests_digest, *read_sources(self.lab.tree).values())
         seconds, unsteady = {}, []
@@ -216,7 +241,7 @@ class Run:
                 verdict, how = 'stillborn', why
                 break
             verdict, how, by = self.verdict(mutant, kernel, modules, nr)
-            if verdict == 'caught':
+            if verdict in ('caught', 'elsewhere'):
                 break
             if verdict == 'survived' and option('QUICK') == 'y' and \
                     kernel not in SANITIZED.values():
@@ -234,11 +259,14 @@ class Run:
 
     def verdict(self, mutant, kernel, modules, nr):
         """(verdict, how, by) of a mutant that has been built."""
-        plan = self.suite.plan(mutant, kernel)
+        plan, row = self.suite.plan(mutant, kernel)
         end = self.lab.run(modules, kernel, plan, self.out / f'mutant-{nr}.log')
         if end.verdict == 'caught' and option('CONFIRM') == 'y':
             end = self.confirmed(modules, kernel, plan, end, nr)
-        return end.verdict, end.how, end.by
+        verdict = end.verdict
+        if verdict == 'caught' and mutant.historical and not by_row(end.at, row, len(plan)):
+            verdict = 'elsewhere'
+        return verdict, end.how, end.by
 
     def confirmed(self, modules, kernel, plan, end, nr):
         """On a busy machine a test may fail for want of time: does it do so again?"""

@@ -48,6 +48,8 @@ class Mutant:
         self.changes = changes
         self.sources = sources
         self.equivalent = None
+        # {program: [test]} that a historical one has to be caught by.
+        self.row = {}
         # More tests to begin with, for a kernel.
         self.tests_for = {}
 
@@ -88,8 +90,9 @@ class Mutant:
 
     @property
     def digest(self):
-        """Of what is changed, wherever in its file that now stands."""
-        return digest(re.sub(r'^@@.*$', '', self.diff(1), flags=re.M))[:8]
+        """Of what is changed, wherever in its file that now stands, and of what has to notice."""
+        return digest(re.sub(r'^@@.*$', '', self.diff(1), flags=re.M),
+                      *(f'{p} {t}' for p in sorted(self.row) for t in sorted(self.row[p])))[:8]
 
 
 def read_sources(top):
@@ -104,9 +107,11 @@ def read_sources(top):
 def historical(sources):
     """All mutants of historical/; those that cannot be planted as (name, why)."""
     good, bad = [], []
+    rows = defects.tests_of_entries((HERE.parent.parent / defects.TABLE).read_text())
     for path in sorted((HERE / 'historical').glob('*.mutant')):
         try:
             good.append(parse_historical(path, sources))
+            good[-1].row = rows.get(path.stem[:3], {})
         except Broken as error:
             bad.append((path.name, str(error)))
     return good, bad

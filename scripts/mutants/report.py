@@ -5,7 +5,8 @@ import json
 import threading
 from collections import Counter, defaultdict
 
-COLUMNS = ('caught', 'survived', 'stillborn', 'equivalent', 'undecided')
+# elsewhere: a historical mutant is caught, but not by the tests of its row.
+COLUMNS = ('caught', 'elsewhere', 'survived', 'stillborn', 'equivalent', 'undecided')
 # Why a mutant may be undecided.
 LIKELY = 'the likely tests pass'
 
@@ -55,7 +56,7 @@ class Results:
         kills = defaultdict(Counter)
         with self.lock:
             for record in self.known.values():
-                if record['verdict'] == 'caught' and record['by']:
+                if record['verdict'] in ('caught', 'elsewhere') and record['by']:
                     for path in record['files']:
                         kills[path][record['by'].split()[0]] += 1
         return kills
@@ -77,7 +78,7 @@ def table(title, keys):
 
 
 def line(key, row, columns):
-    decided = row['caught'] + row['survived']
+    decided = row['caught'] + row['elsewhere'] + row['survived']
     rate = f'{100 * row["caught"] / decided:7.1f}%' if decided else f'{"-":>8}'
     print(f'{key:28}' + ''.join(f'{row[c] or "":>12}' for c in columns) + rate)
 
@@ -87,6 +88,8 @@ def complaints(found, results):
     for m, verdict in found:
         record = results.valid(m, None) or {'how': 'it has not been tried', 'by': ''}
         why = f'{record["how"]} {record["by"]}'.strip()
+        if verdict == 'elsewhere':
+            verdict, why = 'caught by another test', f'{why}, and not by those of its row'
         if verdict != 'caught':
             yield f'historical: {m.id}: {verdict}' + (f': {why}' if why else '')
 
