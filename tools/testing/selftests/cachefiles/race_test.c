@@ -267,7 +267,10 @@ TEST_F(race, d07_dropped_while_attached)
 	EXPECT_EQ(0, cf_env_rebind(e));
 }
 
-/* Polled from all sides while requests come and go. */
+/*
+ * Polled from all sides while requests come and go: thousands of them, as a poller that
+ * looks at one without the lock has to be stopped just then.
+ */
 static int do_poll_often(void *arg)
 {
 	struct call *c = arg;
@@ -280,7 +283,7 @@ static int do_poll_often(void *arg)
 
 TEST_F(race, d08_polled_all_the_time)
 {
-	enum { POLLERS = 8, READERS = 4 };
+	enum { POLLERS = 8, READERS = 4, PART = 2 * MB };
 	struct call c[POLLERS] = { };
 	struct cf_env *e = &self->e;
 	struct cf_reader r[READERS];
@@ -289,7 +292,7 @@ TEST_F(race, d08_polled_all_the_time)
 	int stop[2], ret;
 
 	ASSERT_EQ(0, cf_server_init(&s, e->dev));
-	ASSERT_NE(NULL, cf_server_add(&s, "file", MB, 1));
+	ASSERT_NE(NULL, cf_server_add(&s, "file", READERS * PART, 1));
 	ASSERT_EQ(0, cf_server_thread(&s));
 	ASSERT_EQ(0, pipe(stop));
 	for (int i = 0; i < POLLERS; i++) {
@@ -298,7 +301,7 @@ TEST_F(race, d08_polled_all_the_time)
 		ASSERT_EQ(0, cf_task_start(&c[i].task, do_poll_often, &c[i]));
 	}
 	for (int i = 0; i < READERS; i++)
-		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * (MB / READERS), MB / READERS));
+		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * PART, PART));
 	for (int i = 0; i < READERS; i++) {
 		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
 		EXPECT_EQ(0, res.err);
