@@ -195,7 +195,7 @@ stale_int3() {
 not_ours() {
 	local console=$1.out/console.log line why first
 
-	line=$(grep -nm1 "netfs: Can't donate prior to front" "$console" 2>/dev/null | cut -d: -f1)
+	line=$(grep -nm1 "netfs: Can't donate prior to front" "$console" 2>/dev/null | cut -d: -f1) || :
 	why="netfs of this kernel has lost a donation, and BUG() is its answer"
 	if [ -z "$line" ]; then
 		line=$(stale_int3 "$console")
@@ -203,7 +203,7 @@ not_ours() {
 	fi
 	[ -n "$line" ] || return 1
 	# What was said before that is something else, which does not go with the machine.
-	first=$(grep -nEm1 "$splats" "$console" | cut -d: -f1)
+	first=$(grep -nEm1 "$splats" "$console" | cut -d: -f1) || :
 	[ "${first:-$line}" -ge "$line" ] || return 1
 	echo "$why"
 }
