@@ -6,6 +6,7 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/fscache-cache.h>
+#include <linux/kdev_t.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/sizes.h>
@@ -114,7 +115,8 @@ static int ondemandfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sb->s_time_gran = 1;
 	ktime_get_real_ts64(&sbi->mount_time);
 
-	error = super_setup_bdi(sb);
+	/* The name is the number that stat(2) gives, which is free for others only after it. */
+	error = super_setup_bdi_name(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
 	if (error)
 		return error;
 	sb->s_bdi->ra_pages = ONDEMANDFS_READAHEAD >> PAGE_SHIFT;

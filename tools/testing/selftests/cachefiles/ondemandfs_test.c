@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 TEST_F(ondemand, mount_options)
@@ -127,6 +128,30 @@ TEST_F(ondemand, shown_options)
 	snprintf(opts, sizeof(opts), "cache=%s", tag);
 	EXPECT_EQ(-EINVAL, cf_mount_od(volume, where, opts));
 	rmdir(where);
+}
+
+/* How far to read ahead can be set where the number of the mount leads to. */
+TEST_F(ondemand, read_ahead)
+{
+	struct cf_env *e = &self->e;
+	char path[80], kb[16];
+	struct stat st;
+
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, stat(e->mnt, &st));
+		snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+			 major(st.st_dev), minor(st.st_dev));
+		ASSERT_LT(0, cf_read_file(path, kb, sizeof(kb)));
+		EXPECT_STREQ("1024\n", kb);
+		ASSERT_EQ(0, cf_write_file(path, "256"));
+		ASSERT_LT(0, cf_read_file(path, kb, sizeof(kb)));
+		EXPECT_STREQ("256\n", kb);
+
+		/* The next mount has that number again. */
+		ASSERT_LE(0, cf_env_umount(e, PROMPT));
+		EXPECT_EQ(-1, access(path, F_OK));
+		ASSERT_EQ(0, cf_env_mount(e));
+	}
 }
 
 TEST_F(ondemand, volume_names)
