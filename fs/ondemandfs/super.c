@@ -187,7 +187,8 @@ err_super:
 
 static int ondemandfs_reconfigure(struct fs_context *fc)
 {
-	if (!(fc->sb_flags & SB_RDONLY)) {
+	/* fsconfig(2) says nothing of a flag that is to stay. */
+	if ((fc->sb_flags_mask & SB_RDONLY) && !(fc->sb_flags & SB_RDONLY)) {
 		errorfc(fc, "can be mounted read-only only");
 		return -EROFS;
 	}

@@ -10,8 +10,14 @@
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+
+/* Older than these calls, a libc lets the kernel's own header tell what belongs to them. */
+#ifndef FSPICK_CLOEXEC
+#include <linux/mount.h>
+#endif
 
 TEST_F(ondemand, mount_options)
 {
@@ -128,6 +134,25 @@ TEST_F(ondemand, shown_options)
 	snprintf(opts, sizeof(opts), "cache=%s", tag);
 	EXPECT_EQ(-EINVAL, cf_mount_od(volume, where, opts));
 	rmdir(where);
+}
+
+/* A change of nothing is none, as long as nobody asks for writing. */
+TEST_F(ondemand, reconfigured)
+{
+	struct cf_env *e = &self->e;
+	int fd;
+
+	fd = syscall(SYS_fspick, AT_FDCWD, e->mnt, FSPICK_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, syscall(SYS_fsconfig, fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0)) {
+		TH_LOG("errno %d", errno);
+	}
+	EXPECT_EQ(0, syscall(SYS_fsconfig, fd, FSCONFIG_SET_FLAG, "ro", NULL, 0));
+	EXPECT_EQ(0, syscall(SYS_fsconfig, fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0));
+	EXPECT_EQ(0, syscall(SYS_fsconfig, fd, FSCONFIG_SET_FLAG, "rw", NULL, 0));
+	EXPECT_EQ(-1, syscall(SYS_fsconfig, fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0));
+	EXPECT_EQ(EROFS, errno);
+	close(fd);
 }
 
 /* How far to read ahead can be set where the number of the mount leads to. */
