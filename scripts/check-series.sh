@@ -101,7 +101,7 @@ configure() {
 	done
 }
 
-# Nobody is asked for NETFS_SUPPORT; 9p brings it in.
+# Nobody is asked for NETFS_SUPPORT; until ondemandfs does it, 9p brings it in.
 modular=(CACHEFILES=m CACHEFILES_ONDEMAND=y ONDEMANDFS=m)
 built_in=(NET_9P=y NETFS_SUPPORT=y CACHEFILES=y CACHEFILES_ONDEMAND=y ONDEMANDFS=y)
 original=(CACHEFILES=m CACHEFILES_ONDEMAND=n ONDEMANDFS=m)
@@ -229,6 +229,12 @@ check_maintained() {
 				--no-git-fallback --sections -f "$file")
 			[[ $sections == *"CACHEFILES: "* ]] || echo "$file is not in MAINTAINERS"
 		done
+}
+
+# Where no network file system brings in what they need; nothing is built.
+check_selected() {
+	configure NET_9P=n NFS_FS=n "${modular[@]}"
+	configure NFS_FS=n "${built_in[@]/NET_9P=y/NET_9P=n}"
 }
 
 # As in check.sh: sparse does not see what guard() gives back. This
@@ -405,6 +411,7 @@ case $#:${1:-all} in
 esac
 check "the tree has our files" check_files
 check "all of them are in MAINTAINERS" check_maintained
+check "no network file system is needed" check_selected
 if [ $# = 0 ]; then
 	check "sparse, C=2" check_sparse
 	check "coccinelle" check_coccinelle
