@@ -30,12 +30,21 @@ test_modules: $(BUILD)/generated/compat-config.h
 	@scripts/mirror.sh $(BUILD) $(options)
 	+$(kbuild)/test_modules modules
 
-# What this kernel offers is asked once; its configuration dates the answer.
-$(BUILD)/generated/compat-config.h: $(probes) scripts/compat-config.sh $(KDIR)/include/generated/autoconf.h
+# What this kernel offers is asked once: until it has another configuration or release, or
+# exports something else. What it has answered before would pass for the new answers.
+$(BUILD)/generated/compat-config.h: $(probes) scripts/compat-config.sh $(BUILD)/generated/kdir \
+		$(KDIR)/include/generated/autoconf.h \
+		$(wildcard $(KDIR)/include/generated/utsrelease.h $(KDIR)/Module.symvers)
 	@scripts/mirror.sh $(BUILD) $(options)
+	@rm -f $(BUILD)/probe/*.probe
 	+@$(MAKE) -C $(KDIR) M=$(abspath $(BUILD))/probe modules >$(BUILD)/probe.log 2>&1 || \
 		{ cat $(BUILD)/probe.log; exit 1; }
 	@scripts/compat-config.sh $(BUILD)
+
+# Another kernel may be older, and come under the same name.
+$(BUILD)/generated/kdir: FORCE
+	@mkdir -p $(@D)
+	@echo '$(realpath $(KDIR))' | cmp -s - $@ || echo '$(realpath $(KDIR))' >$@
 
 $(KDIR)/include/generated/autoconf.h:
 	@echo "$(or $(KDIR),KDIR): no prepared kernel build directory; give KDIR=, or run" \
@@ -70,5 +79,5 @@ help:
 	@cat scripts/help.txt
 
 .PHONY: modules test_modules modules_install clean check check-static check-vm check-debug \
-	check-kcsan check-all check-series demo bench torture fuzz mutants coverage model series help
+	check-kcsan check-all check-series demo bench torture fuzz mutants coverage model series help FORCE
 .DELETE_ON_ERROR:

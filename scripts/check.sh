@@ -80,6 +80,39 @@ check_other_kernel() {
 	grep -E '(warning|error):|\*\*\*' "$logs/make-other.log" || :
 }
 
+# answers: how many things the kernel of check_probes has, as far as the build knows
+answers() {
+	make -s KDIR="$1/kernel" BUILD="$1/build" "$1/build/generated/compat-config.h"
+	grep -c '^#define COMPAT_HAVE' "$1/build/generated/compat-config.h" || :
+}
+
+# A kernel tree that has changed is asked again, as is another one that is older.
+# shellcheck disable=SC2016 # make and its shell expand them
+check_probes() {
+	local dir=$logs/probes kernel all
+
+	rm -rf "$dir"
+	for kernel in one other; do
+		mkdir -p "$dir/$kernel/include/generated"
+		touch "$dir/$kernel/include/generated"/{autoconf,utsrelease}.h
+		echo y >"$dir/$kernel/answer"
+		# Kbuild does not ask for what is there, either.
+		printf 'modules:\n\t@for c in $(M)/*.c; do %s; done\n' \
+			'[ -e $${c%.c}.probe ] || cp answer $${c%.c}.probe' >"$dir/$kernel/Makefile"
+	done
+	touch -d '1 hour ago' "$dir/other/include/generated"/*
+	all=$(files 'compat/probe/*.c' | wc -l)
+
+	ln -s one "$dir/kernel"
+	[ "$(answers "$dir")" = "$all" ] || echo "not all of the answers have arrived"
+	echo n >"$dir/one/answer"
+	[ "$(answers "$dir")" = "$all" ] || echo "a kernel that is as before has been asked again"
+	touch "$dir/one/include/generated/utsrelease.h"
+	[ "$(answers "$dir")" = 0 ] || echo "a kernel that has changed has not been asked again"
+	ln -sfn other "$dir/kernel"
+	[ "$(answers "$dir")" = "$all" ] || echo "another kernel of that name has not been asked"
+}
+
 check_install() {
 	rm -rf "$logs/install"
 	make -s KDIR=stock BUILD=build/check-all W=1 DEBUG=y ERROR_INJECTION=y modules_install \
@@ -207,6 +240,7 @@ static_checks() {
 	check "build, W=1" check_build
 	check "build without on-demand mode" check_no_ondemand
 	[ -z "${KERNEL:-}" ] || check "build against $KERNEL, W=1" check_other_kernel
+	check "the kernel is asked again" check_probes
 	check "modules_install" check_install
 	check "sparse, C=2" check_sparse
 	check "checkpatch --strict" check_checkpatch
