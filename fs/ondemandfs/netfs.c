@@ -64,7 +64,11 @@ int ondemandfs_wait_open(struct fscache_cookie *cookie, bool alone)
 
 	init_completion(&barrier.done);
 	iov_iter_kvec(&iter, ITER_DEST, NULL, 0, 0);
-	fscache_read(&cres, 0, &iter, NETFS_READ_HOLE_IGNORE,
+	/*
+	 * A cache without on-demand mode has made an empty file of the name, and would read
+	 * nothing from it with success, but for the hole that this is.
+	 */
+	fscache_read(&cres, 0, &iter, NETFS_READ_HOLE_FAIL,
 		     ondemandfs_barrier_done, &barrier);
 	/* The daemon may be frozen first: then it takes until it is thawed. */
 	error = wait_for_completion_state(&barrier.done, TASK_KILLABLE | TASK_FREEZABLE);

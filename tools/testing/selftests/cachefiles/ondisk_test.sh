@@ -496,6 +496,18 @@ test_nfs() {
 	both_ways 4.2
 }
 
+# The kernel's own module has no files for ondemandfs, rather than an empty one of any name.
+test_nothing_for_ondemandfs() {
+	stores a && with stock a || return
+	modprobe -q ondemandfs || {
+		cf_skip "no ondemandfs"
+		return
+	}
+	expect mount -t ondemandfs -o cache=$tag volume "$mnt" || return
+	[ ! -e "$mnt/name" ] || cf_fail "there is a file of $(stat -c %s "$mnt/name") bytes"
+	cf_umount "$mnt"
+}
+
 cf_need cf_netfs_tool pattern load-cachefiles getfattr setfattr xfs_io fsfreeze
 cf_need_module cf_netfs
 mkdir -p "$mnt" "$export"
@@ -505,4 +517,4 @@ load-cachefiles ours || cf_skip_all "no cachefiles of ours"
 cf_need_nfs
 
 cf_tests test_same_names_attributes_and_content test_each_reads_what_the_other_wrote \
-	test_taking_turns test_after_a_crash test_9p test_nfs
+	test_taking_turns test_after_a_crash test_9p test_nfs test_nothing_for_ondemandfs
