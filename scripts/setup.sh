@@ -38,14 +38,21 @@ apt_update() {
 	apt-get -q update >"$cache/apt.log" 2>&1 || say "apt-get update failed, see $cache/apt.log"
 }
 
-# While servers are installed, nothing is started. A policy that is there already stays.
+# While servers are installed, nothing is started. A policy that is there already stays, but
+# for ours, which a run that was killed has left behind.
 policy=/usr/sbin/policy-rc.d
+policy_mark="# Put here by setup.sh of cachefiles, until it has installed what it needs"
 held=
+drop_old_policy() {
+	! grep -qxF "$policy_mark" "$policy" 2>/dev/null || rm -f "$policy" ||
+		say "$policy has been left behind, and starts no service"
+}
+
 hold_services() {
 	[ ! -e "$policy" ] || return 0
 	held=y
 	trap release_services EXIT
-	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" >"$policy"
 	chmod 755 "$policy"
 }
 
@@ -252,6 +259,7 @@ kernel_source() {
 [ $# -gt 0 ] || set -- build vm check bench
 mkdir -p "$cache"
 only_one "$cache/setup.lock" "sets things up"
+drop_old_policy
 for what in "$@"; do
 	case $what in
 	source-newest)
