@@ -32,7 +32,7 @@ record() {
 	mkdir -p $dir/selftests
 	say "building"
 	make -s -j "$jobs" KDIR=stock DEBUG=y ERROR_INJECTION=y TEST_MODULES=y BUILD=$dir/modules
-	for program in $programs; do
+	for program in $programs watcher; do
 		targets+=("$top/$dir/selftests/$program")
 	done
 	make -s -j "$jobs" -C $selftests O="$top/$dir/selftests" \
