@@ -220,6 +220,7 @@ static void print_counts(FILE *f, const char *prefix, const char *equals)
 		{ "reader_kills", who.reader_kills },
 		{ "stuck_readers", who.stuck_readers },
 		{ "umounts", who.umounts },
+		{ "umounts_busy", who.busy_umounts },
 		{ "umounts_forced", who.forced },
 		{ "culls", who.culls },
 		{ "files_culled", sh->culled },

@@ -552,7 +552,6 @@ static void reap(void)
 		}
 		if (pid == who.helper) {
 			who.helper = 0;
-			who.helper_ms = cf_now() - who.helper_since;
 			who.helper_status = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 			if (who.renewing)
 				renewed();

@@ -193,7 +193,7 @@ struct people {
 	int		signals;
 	pid_t		watcher, helper;
 	int		helper_status;
-	long long	helper_since, helper_ms;
+	long long	helper_since;
 	int		renewing;	/* H_RENEW of this mount is at work, plus one */
 	unsigned int	turns[MOUNTS];	/* mounts of an image */
 	struct daemon {
