@@ -22,12 +22,6 @@ const char *const point_names[POINTS] = {
 
 const char *const action_names[ACTIONS] = { "killed", "stopped", "taken over", "fd closed" };
 
-struct item {
-	enum kind	kind;
-	enum point	point;
-	enum action	action;
-};
-
 static int current;			/* slot of the daemon that serves */
 static int other;			/* slot of another one, or none */
 
@@ -40,6 +34,20 @@ static bool possible(const struct item *i)
 	if (i->action == A_CLOSE)
 		return i->kind != K_CLOSE && i->point != P_WAITING;
 	return true;
+}
+
+/* A brief run does the others than deaths at these alone. */
+static bool chosen(const struct item *i)
+{
+	if (i->point != P_GOT && i->point != P_WRITTEN)
+		return false;
+	return i->kind == K_OPEN || i->kind == K_READ;
+}
+
+/* The whole run is to have done it. */
+bool asked_for(const struct item *i)
+{
+	return possible(i) && (i->action == A_KILL || !sh->opt.brief || chosen(i));
 }
 
 /* --- conditions for pump() --- */
@@ -92,7 +100,11 @@ static bool serve_on(void)
 		pump(draw(4) ? draw(10) : draw(100), NULL);
 		start_daemon(current, 0);
 	}
-	return pump(cf_ms(REACHED), current_ready);
+	if (!pump(cf_ms(REACHED), current_ready) && !atomic_load(&sh->failed)) {
+		tell_waiting();
+		fault("a daemon does not get ready");
+	}
+	return !atomic_load(&sh->failed);
 }
 
 static bool end_current(void)
@@ -202,30 +214,23 @@ static bool wait_struck(const struct item *i)
 {
 	int brief = i->kind == K_CLOSE && !sh->opt.erofs ? 150 : 600;
 	long long end = cf_now() + cf_ms(REACHED);
-	bool reached = false;
 
 	if (i->kind == K_REOPEN && !current_gone())
 		end_current();
 	arm(i, i->kind == K_ANY ? (int)draw(12) : 0);
 	atomic_store(&sh->want_new, i->kind == K_OPEN);
 	for (int nth = 0; cf_now() < end && !atomic_load(&sh->failed); nth++) {
-		if (!atomic_load(&sh->plan.armed)) {
-			reached = true;
+		if (!atomic_load(&sh->plan.armed))
 			break;
-		}
-		if (!serve_on() && atomic_load(&sh->plan.armed))
+		if (!serve_on())
 			break;
 		bring(i, nth);
-		reached = pump(brief, current_struck);
-		if (reached)
-			break;
-		if (i->kind == K_REOPEN)
+		pump(brief, current_struck);
+		if (i->kind == K_REOPEN && atomic_load(&sh->plan.armed))
 			end_current();
 	}
-	reached = reached || !atomic_load(&sh->plan.armed);
-	atomic_store(&sh->plan.armed, 0);
 	atomic_store(&sh->want_new, 0);
-	return reached;
+	return !atomic_exchange(&sh->plan.armed, 0);
 }
 
 /* Two daemons at a time, the older of which does not know. */
@@ -259,25 +264,9 @@ static bool take_over(void)
 	return good && settle();
 }
 
-/* Carry out one item: was it? */
-static bool carry_out(const struct item *i)
+/* A daemon that was told to stop or to die has done so, and what follows from that. */
+static bool follow_up(const struct item *i)
 {
-	struct item before = { i->kind, P_GOT, A_KILL };
-
-	note("%s %s, %s", i->kind < KINDS ? kind_names[i->kind] : "any", point_names[i->point],
-	     action_names[i->action]);
-	if (i->point >= P_BEFORE_RESTORE) {
-		if (!wait_struck(&before) || !pump(cf_ms(REACHED), current_gone))
-			return false;
-		start_daemon(current, i->point == P_BEFORE_RESTORE ? 1 : 2);
-		if (!pump(cf_ms(REACHED), current_gone))
-			return false;
-		if (i->kind < KINDS)
-			add(&sh->hits[i->kind][i->point][A_KILL], 1);
-		return true;
-	}
-	if (!wait_struck(i))
-		return false;
 	switch (i->action) {
 	case A_KILL:
 		return pump(cf_ms(REACHED), current_gone);
@@ -298,24 +287,57 @@ static bool carry_out(const struct item *i)
 	}
 }
 
+/* Carry out one item: was it?  It need not be, but what has begun has to go on. */
+static bool carry_out(const struct item *i)
+{
+	struct item before = { i->kind, P_GOT, A_KILL };
+	bool restoring = i->point >= P_BEFORE_RESTORE, good;
+
+	note("%s %s, %s", i->kind < KINDS ? kind_names[i->kind] : "any", point_names[i->point],
+	     action_names[i->action]);
+	if (!wait_struck(restoring ? &before : i))
+		return false;
+	if (restoring) {
+		good = pump(cf_ms(REACHED), current_gone);
+		if (good) {
+			start_daemon(current, i->point == P_BEFORE_RESTORE ? 1 : 2);
+			good = pump(cf_ms(REACHED), current_gone);
+		}
+		if (good && i->kind < KINDS)
+			add(&sh->hits[i->kind][i->point][A_KILL], 1);
+	} else {
+		good = follow_up(i);
+	}
+	if (!good && !atomic_load(&sh->failed)) {
+		tell_waiting();
+		fault("a daemon was to be %s, and does not go on", action_names[i->action]);
+	}
+	return good;
+}
+
 /*
  * Once, or as often as it takes: the point may not be reached, or an OPEN that is
- * taken over not be followed by a READ.
+ * taken over not be followed by a READ.  Each point has to be reached in the end; a brief
+ * run does not wait for that READ for ever.
  */
 static void carry_out_once(const struct item *i)
 {
+	bool stale = i->action == A_TAKEOVER && i->point == P_GOT && i->kind == K_OPEN;
 	unsigned long tried = atomic_load(&sh->stale_tried);
+	long long end = cf_now() + 5LL * cf_ms(REACHED);
 
-	for (int n = 0; n < 5 && !atomic_load(&sh->failed); n++) {
-		if (carry_out(i) && (i->action != A_TAKEOVER || i->point != P_GOT ||
-				     i->kind != K_OPEN ||
-				     atomic_load(&sh->stale_tried) != tried))
+	for (int n = 1; !atomic_load(&sh->failed) && cf_now() < end; n++) {
+		if (carry_out(i) && (!stale || atomic_load(&sh->stale_tried) != tried ||
+				     (sh->opt.brief && n >= 5)))
 			return;
 	}
+	if (!atomic_load(&sh->failed))
+		fault("no daemon could be %s: %s %s", action_names[i->action],
+		      kind_names[i->kind], point_names[i->point]);
 }
 
 /* Each point, in an order that is drawn. */
-static void sweep(enum action action, bool (*which)(const struct item *i))
+static void sweep(enum action action)
 {
 	struct item items[KINDS * POINTS], swap;
 	int nr = 0, at;
@@ -323,7 +345,7 @@ static void sweep(enum action action, bool (*which)(const struct item *i))
 	for (int kind = 0; kind < KINDS; kind++) {
 		for (int point = 0; point < POINTS; point++) {
 			items[nr] = (struct item) { kind, point, action };
-			nr += possible(&items[nr]) && (!which || which(&items[nr]));
+			nr += asked_for(&items[nr]);
 		}
 	}
 	for (int i = 0; i < nr; i++) {
@@ -569,13 +591,6 @@ static void anything(void)
 		carry_out(&i);
 }
 
-static bool chosen(const struct item *i)
-{
-	if (i->point != P_GOT && i->point != P_WRITTEN)
-		return false;
-	return i->kind == K_OPEN || i->kind == K_READ;
-}
-
 static bool enough(void)
 {
 	return who.kills >= sh->opt.kills && (sh->opt.brief || !content_unread(NULL));
@@ -583,13 +598,11 @@ static bool enough(void)
 
 void campaign(void)
 {
-	bool (*which)(const struct item *i) = sh->opt.brief ? chosen : NULL;
-
 	for (int i = 0; i < (sh->opt.brief ? 1 : ROUNDS); i++)
-		sweep(A_KILL, NULL);
-	sweep(A_STOP, which);
-	sweep(A_TAKEOVER, which);
-	sweep(A_CLOSE, which);
+		sweep(A_KILL);
+	sweep(A_STOP);
+	sweep(A_TAKEOVER);
+	sweep(A_CLOSE);
 	if (!atomic_load(&sh->failed))
 		rebind();
 	if (!atomic_load(&sh->failed) && !sh->opt.erofs)

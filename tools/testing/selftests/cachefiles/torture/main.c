@@ -166,19 +166,20 @@ static void *shared(size_t size)
 	return p;
 }
 
-/* Points that were never reached. */
+/* What was to be done at some point, and never was. */
 static unsigned int missed(void)
 {
 	unsigned int nr = 0;
 
 	for (int k = 0; k < KINDS; k++) {
 		for (int p = 0; p < POINTS; p++) {
-			if ((p == P_HALF || p == P_WRITTEN) && k != K_READ)
-				continue;
-			if (sh->hits[k][p][A_KILL])
-				continue;
-			printf("# never killed: %s %s\n", kind_names[k], point_names[p]);
-			nr++;
+			for (int a = 0; a < ACTIONS; a++) {
+				if (!asked_for(&(struct item) { k, p, a }) || sh->hits[k][p][a])
+					continue;
+				printf("# never %s: %s %s\n", action_names[a], kind_names[k],
+				       point_names[p]);
+				nr++;
+			}
 		}
 	}
 	return nr;
@@ -254,11 +255,12 @@ static void print_counts(FILE *f, const char *prefix, const char *equals)
 
 static int finish(void)
 {
-	unsigned int first, unread;
+	unsigned int first, unread, nr;
 	FILE *f;
 
-	if (!atomic_load(&sh->failed) && missed())
-		fault("there are points that were not reached");
+	nr = atomic_load(&sh->failed) ? 0 : missed();
+	if (nr)
+		fault("%u things that were to be done at some point never were", nr);
 	if (!atomic_load(&sh->failed) && !sh->opt.brief && !sh->stale_tried)
 		fault("no daemon has come back to find its descriptor stale");
 	if (!atomic_load(&sh->failed) && who.kills < sh->opt.kills)

@@ -54,6 +54,13 @@ enum action {
 	ACTIONS
 };
 
+/* What a daemon is to do, and where. */
+struct item {
+	enum kind	kind;
+	enum point	point;
+	enum action	action;
+};
+
 extern const char *const kind_names[KINDS];
 extern const char *const point_names[POINTS];
 extern const char *const action_names[ACTIONS];
@@ -230,6 +237,7 @@ int mounts(void);
 void next_turn(int mount);
 
 /* campaign.c: what happens in which order */
+bool asked_for(const struct item *i);
 void campaign(void);
 bool surroundings_up(void);
 bool surroundings_down(void);
