@@ -14,10 +14,11 @@
 #	SEED=N          what is drawn (default: from the clock)
 #	KILLS=N         daemons to kill, at least (default 1000; debug 150)
 #	READERS=N       processes that read (default 16)
-#	FILES=N         files, each of which is read (default 20000; debug 1000)
-#	MINUTES=N       end after so many in any case (default 20)
+#	FILES=N         files, each of which is read completely (default 20000; debug 1000)
+#	MINUTES=N       end after so many in any case (default 20); what is not done by then
+#	                has failed
 #	SCALE=N         multiplies time limits, for a busy machine (default 1; debug 10)
-#	BRIEF=y         each point once instead of several times
+#	BRIEF=y         each point once instead of several times, and any of the files
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

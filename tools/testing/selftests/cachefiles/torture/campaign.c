@@ -614,8 +614,11 @@ void campaign(void)
 		if (!draw(10))
 			settle();
 		/* What is left is to be read, with fewer deaths. */
-		if (who.kills >= sh->opt.kills && serve_on())
-			pump(1000, NULL);
+		if (who.kills >= sh->opt.kills) {
+			atomic_store(&sh->want_rest, 1);
+			if (serve_on())
+				pump(1000, NULL);
+		}
 		make_room();
 	}
 	/* Left alone, everybody gets on. */

@@ -21,6 +21,9 @@
 #define KB	1024ULL
 #define MB	(1024 * KB)
 #define GB	(1024 * MB)
+#define LARGE	(4 * GB)
+/* Of a large file, so many blocks in a row are counted at each place that is. */
+#define STRIP	16
 
 static __u64 mix(__u64 x)
 {
@@ -43,7 +46,7 @@ __u64 content_size(unsigned int file)
 	if (file >= FIRST_OBJECT)
 		return sh->object_size[file - FIRST_OBJECT];
 	if (file % 500 == 7)
-		return 4 * GB + in % (4 * GB);
+		return LARGE + STRIP * CF_BLOCK + in % (4 * GB);
 	switch (x % 20) {
 	case 0:
 		return 0;
@@ -109,9 +112,111 @@ unsigned int content_index(unsigned int file)
 }
 
 /*
- * How many files nobody has read yet; the first of them goes to @first unless that is NULL.
- * Counted from the marks: a reader that is killed keeps no count.
+ * --- what has been compared ---
+ *
+ * A file has been read when each of its blocks has been compared, in one reading or in
+ * several.  Nobody can fetch all of those of more than 4 GiB: of these it is the blocks at
+ * the beginning, at the end, and around 2 and 4 GiB, where numbers of 31 and 32 bits end.
+ * All is told by marks that are never taken back: a reader that is killed keeps no count.
  */
+static unsigned int *first_block;
+
+static __u64 counted_size(unsigned int file)
+{
+	return sh->opt.erofs ? image_file_size(file) : content_size(file);
+}
+
+static __u64 block_at(__u64 size, unsigned int i)
+{
+	const __u64 strips[] = {
+		0, 2 * GB - STRIP / 2 * CF_BLOCK, 4 * GB - STRIP / 2 * CF_BLOCK,
+		(size - 1) / CF_BLOCK * CF_BLOCK - (STRIP - 1) * CF_BLOCK,
+	};
+
+	if (size < LARGE)
+		return i * (__u64)CF_BLOCK;
+	return strips[i / STRIP] + i % STRIP * CF_BLOCK;
+}
+
+/* An empty file has one, too: there is an end to be seen. */
+static unsigned int blocks(__u64 size)
+{
+	if (size >= LARGE)
+		return 4 * STRIP;
+	return size ? (size + CF_BLOCK - 1) / CF_BLOCK : 1;
+}
+
+/* Those of all files, which is how many marks there have to be; 0 without memory. */
+size_t content_count(void)
+{
+	size_t n = 0;
+
+	first_block = calloc(sh->opt.files, sizeof(*first_block));
+	if (!first_block)
+		return 0;
+	for (unsigned int file = 0; file < sh->opt.files; file++) {
+		first_block[file] = n;
+		n += blocks(counted_size(file));
+	}
+	return n;
+}
+
+/* [off, off + len) is right.  Of the blocks in there that are not whole others tell. */
+void content_see(unsigned int file, __u64 off, __u64 len)
+{
+	__u64 size, at, end;
+
+	if (file >= sh->opt.files)
+		return;
+	size = counted_size(file);
+	for (unsigned int i = size < LARGE ? off / CF_BLOCK : 0; i < blocks(size); i++) {
+		at = block_at(size, i);
+		end = at + CF_BLOCK < size ? at + CF_BLOCK : size;
+		if (at >= off && end <= off + len)
+			atomic_store(&sh->compared[first_block[file] + i], 1);
+		else if (size < LARGE && at >= off)
+			break;
+	}
+}
+
+/* Blocks that nobody has compared, in a row, from the block @from or in front of that. */
+bool content_missing(unsigned int file, unsigned int from, __u64 *off, __u64 *len)
+{
+	_Atomic unsigned char *marks;
+	unsigned int nr, i, at;
+	__u64 size;
+
+	if (file >= sh->opt.files)
+		return false;
+	size = counted_size(file);
+	nr = blocks(size);
+	marks = &sh->compared[first_block[file]];
+	for (i = 0; i < nr && atomic_load(&marks[(from + i) % nr]);)
+		i++;
+	if (i == nr)
+		return false;
+	at = (from + i) % nr;
+	*off = block_at(size, at);
+	*len = 0;
+	while (at < nr && !atomic_load(&marks[at]) && block_at(size, at) == *off + *len) {
+		*len += CF_BLOCK;
+		at++;
+	}
+	if (*len > size - *off)
+		*len = size - *off;
+	return true;
+}
+
+/* Somebody has read some of it: was that the rest? */
+void content_done(unsigned int file)
+{
+	__u64 off, len;
+
+	if (file < sh->opt.files && !content_missing(file, 0, &off, &len))
+		atomic_store(&sh->seen[file], 1);
+}
+
+/* How many files have not been read; the first of them goes to @first unless that is NULL. */
 unsigned int content_unread(unsigned int *first)
 {
 	unsigned int n = 0;

@@ -71,8 +71,11 @@ static bool compare(const char *data, __u64 off, size_t len)
 	long long bad = cf_differs(content_seed(file), off, data, len);
 
 	add(&sh->bytes, len);
-	if (bad < 0)
+	if (bad < 0) {
+		if (mount_nr != EROFS_MOUNT)
+			content_see(file, off, len);
 		return true;
+	}
 	add(&sh->mismatches, 1);
 	fault("%s f%u: wrong byte at %lld, 0x%02x, in a read of %zu at %llu", where(), file,
 	      bad, (unsigned char)data[bad - off], len, off);
@@ -118,6 +121,8 @@ static bool is_empty(int fd)
 	} else if (n) {
 		add(&sh->mismatches, 1);
 		fault("%s f%u: a byte where there is none", where(), file);
+	} else if (mount_nr != EROFS_MOUNT) {
+		content_see(file, 0, 0);
 	}
 	return !n;
 }
@@ -163,21 +168,37 @@ static __u64 draw_off(__u64 size)
 	return x % size;
 }
 
+/* Whatever nobody has compared yet, from some place on. */
+static bool read_rest(int fd)
+{
+	__u64 off, len;
+	bool good = true;
+
+	while (good && !atomic_load(&sh->quit) &&
+	       content_missing(file, draw(1U << 30), &off, &len))
+		good = read_range(fd, off, len);
+	return good;
+}
+
 /* Whole, or several pieces at random places: what is missing then has holes. */
 static bool read_somehow(int fd, __u64 size)
 {
 	unsigned int how = draw(10), pieces = 1 + draw(6);
 	bool good = true;
+	__u64 off, len;
 
 	if (!size)
 		return is_empty(fd);
+	if (mount_nr != EROFS_MOUNT && (how > 7 || atomic_load(&sh->want_rest)) &&
+	    content_missing(file, 0, &off, &len))
+		return read_rest(fd);
 	if (how < 4 && size <= 4 * PIECE)
 		return read_range(fd, 0, size);
 	if (how == 4)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	while (good && pieces-- && !atomic_load(&sh->quit)) {
-		__u64 off = draw_off(size), len = 1 + draw_off(how == 5 ? PIECE : PIECE / 8);
-
+		off = draw_off(size);
+		len = 1 + draw_off(how == 5 ? PIECE : PIECE / 8);
 		if (len > size - off)
 			len = size - off;
 		good = how == 6 ? read_mapped(fd, off, len) : read_range(fd, off, len);
@@ -193,7 +214,6 @@ static bool read_somehow(int fd, __u64 size)
 static void visit(void)
 {
 	__u64 size = in_image() ? image_file_size(file) : content_size(file);
-	unsigned int index = content_index(file);
 	int flags = O_RDONLY | O_CLOEXEC, fd, err;
 	char path[256], key[32];
 	struct stat st;
@@ -222,7 +242,7 @@ static void visit(void)
 	if (mount_nr != EROFS_MOUNT)
 		atomic_store(&self->holding, file + 1);
 	if (read_somehow(fd, size) && mount_nr != EROFS_MOUNT)
-		atomic_store(&sh->seen[index], 1);
+		content_done(file);
 	add(&sh->visits, 1);
 	atomic_store(&self->holding, 0);
 	close(fd);
@@ -246,6 +266,12 @@ static void choose(void)
 {
 	unsigned int files = sh->opt.files, x = draw(16);
 
+	/* In the end, what nobody has read; now and then another, so that all goes on. */
+	if (atomic_load(&sh->want_rest) && x >= 2) {
+		file = next_unseen(files);
+		mount_nr = content_volume(file);
+		return;
+	}
 	if (sh->opt.erofs) {
 		file = x < 6 ? draw(files) : next_unseen(files);
 		mount_nr = content_volume(file);

@@ -118,6 +118,7 @@ struct torture {
 	_Atomic unsigned int	cache_gen, mount_gen[MOUNTS];
 	_Atomic int	mount_on[MOUNTS];
 	_Atomic int	want_new;	/* readers are to open files nobody has opened */
+	_Atomic int	want_rest;	/* readers are to read what has not been read */
 	struct plan	plan;
 	struct daemon_state	daemons[MAX_DAEMONS];
 	struct reader_state	readers[MAX_READERS];
@@ -137,8 +138,10 @@ struct torture {
 	_Atomic long long	cull_step, longest_cull;
 	_Atomic unsigned long	mismatches, errors;
 
-	/* By file: the cache's generation that it was opened in, and has it been read. */
-	_Atomic unsigned char	*opened, *seen;
+	/* By file: the cache's generation that it was opened in. */
+	_Atomic unsigned char	*opened;
+	/* By block, see content_see(): has it been compared?  By file: have all of its blocks? */
+	_Atomic unsigned char	*compared, *seen;
 };
 
 extern struct torture *sh;
@@ -166,6 +169,10 @@ __u64 content_seed(unsigned int file);
 void content_key(unsigned int file, char key[32]);
 unsigned int content_file(const char *key);
 unsigned int content_index(unsigned int file);
+size_t content_count(void);
+void content_see(unsigned int file, __u64 off, __u64 len);
+bool content_missing(unsigned int file, unsigned int from, __u64 *off, __u64 *len);
+void content_done(unsigned int file);
 unsigned int content_unread(unsigned int *first);
 static inline unsigned int content_volume(unsigned int file)
 {
