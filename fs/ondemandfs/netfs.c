@@ -70,8 +70,13 @@ int ondemandfs_wait_open(struct fscache_cookie *cookie, bool alone)
 	 */
 	fscache_read(&cres, 0, &iter, NETFS_READ_HOLE_FAIL,
 		     ondemandfs_barrier_done, &barrier);
-	/* The daemon may be frozen first: then it takes until it is thawed. */
-	error = wait_for_completion_state(&barrier.done, TASK_KILLABLE | TASK_FREEZABLE);
+	/*
+	 * The daemon may be frozen first: then it takes until it is thawed. A lookup sleeps
+	 * with its directory locked, which is why that is called unsafe: who waits for the
+	 * lock cannot be frozen, and the machine is not suspended. No worse can come of it,
+	 * as the daemon has no use for that directory.
+	 */
+	error = wait_for_completion_state(&barrier.done, TASK_KILLABLE | TASK_FREEZABLE_UNSAFE);
 	if (error) {
 		if (alone)
 			ondemandfs_end_reads_of(&cres);
