@@ -80,6 +80,8 @@ class Lab:
         self.tree = out / 'source'
         self.tests = out / 'tests'
         self.building = threading.Lock()
+        # Kernels for which not all is compiled with the headers as they are now.
+        self.outdated = set()
         self.machines = threading.Semaphore(jobs)
         self.running = set()
         self.stopped = False
@@ -173,6 +175,7 @@ class Lab:
             try:
                 if not self._build(kernel, log):
                     return complaint(log)
+                self.outdated.discard(kernel)
                 if to:
                     self._take(kernel, to)
             finally:
@@ -181,15 +184,22 @@ class Lab:
         return None
 
     def _plant(self, kernel, path, text):
-        """Returns how to take it back, for a .c file without compiling that again."""
+        """Returns how to take it back, for a .c file without compiling that again.
+
+        After another header that would be what was compiled with the header.
+        """
         source = self.tree / path
         old, date = source.read_bytes(), source.stat()
         made = (self._modules(kernel) / path).with_suffix('.o')
-        kept = made.read_bytes() if path.endswith('.c') and made.exists() else None
+        kept = None
+        if path.endswith('.c') and made.exists() and kernel not in self.outdated:
+            kept = made.read_bytes()
         source.write_text(text)
 
         def back():
             source.write_bytes(old)
+            if not path.endswith('.c'):
+                self.outdated.add(kernel)
             if kept is not None:
                 os.utime(source, ns=(date.st_atime_ns, date.st_mtime_ns))
                 # Newer than what was linked from the other one.

@@ -89,6 +89,37 @@ class Endings(unittest.TestCase):
             self.assertEqual(self.end(status, *BEGUN)[0], 'undecided')
 
 
+class Planting(unittest.TestCase):
+    """What is compiled again when a mutant is taken back."""
+
+    def setUp(self):
+        self.dir = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.lab = lab.Lab.__new__(lab.Lab)
+        self.lab.tree, self.lab.out, self.lab.outdated = self.dir, self.dir, set()
+        self.object = self.dir / 'modules-stock/a.o'
+        self.object.parent.mkdir()
+        for name in ('a.c', 'a.h'):
+            (self.dir / name).write_text('right')
+        self.object.write_text('right')
+
+    def plant(self, path):
+        back = self.lab._plant('stock', path, 'wrong')
+        self.object.write_text('wrong')
+        back()
+
+    def test_source(self):
+        self.plant('a.c')
+        self.assertEqual(self.object.read_text(), 'right')
+
+    def test_source_after_header(self):
+        self.plant('a.h')
+        self.plant('a.c')
+        self.assertEqual(self.object.read_text(), 'wrong')
+        self.assertGreater((self.dir / 'a.c').stat().st_mtime_ns,
+                           self.object.stat().st_mtime_ns)
+
+
 class Machines(unittest.TestCase):
     """Which runs are repeated."""
 
