@@ -48,13 +48,27 @@ static int make_image(struct cf_mounted *m)
 	return ret > 0 ? -ENOEXEC : ret;
 }
 
-/* Not supported, as the kernel says it. */
-static bool is_xfs_without_v4(void)
+/* What this kernel lacks for a file system that was made so, or NULL; it is the log that says. */
+static const char *unsupported(const char *mkfs)
 {
+	static const struct {
+		const char *made, *said, *lacks;
+	} all[] = {
+		{ "crc=0", "V4 format (crc=0) not supported", "no CONFIG_XFS_SUPPORT_V4" },
+		{ "version=ci", "(ascii-ci=1) not supported",
+		  "no CONFIG_XFS_SUPPORT_ASCII_CI" },
+		{ "casefold", "without CONFIG_UNICODE", "no CONFIG_UNICODE" },
+		{ NULL },
+	};
 	static char log[16384];
 	int n = klogctl(3 /* SYSLOG_ACTION_READ_ALL */, log, sizeof(log) - 1);
 
-	return n > 0 && strstr(log, "V4 format (crc=0) not supported by kernel");
+	log[n > 0 ? n : 0] = '\0';
+	for (int i = 0; all[i].made; i++) {
+		if (strstr(mkfs, all[i].made) && strstr(log, all[i].said))
+			return all[i].lacks;
+	}
+	return NULL;
 }
 
 static int mount_image(struct cf_mounted *m)
@@ -63,13 +77,15 @@ static int mount_image(struct cf_mounted *m)
 	const char *const argv[] = {
 		"mount", "-t", m->b->fstype, "-o", opts, m->image, m->where, NULL,
 	};
+	const char *lacks;
 	int ret;
 
 	snprintf(opts, sizeof(opts), "loop,noatime%s%s", m->b->opts ? "," : "",
 		 m->b->opts ?: "");
 	ret = cf_run(20000, argv);
-	if (ret > 0 && strstr(m->b->mkfs, "crc=0") && is_xfs_without_v4())
-		return impossible("no CONFIG_XFS_SUPPORT_V4");
+	lacks = ret > 0 ? unsupported(m->b->mkfs) : NULL;
+	if (lacks)
+		return impossible(lacks);
 	return ret > 0 ? -EIO : ret;
 }
 
