@@ -60,6 +60,7 @@ struct dentry;
  *	going to be looked at once more.
  * @CACHEFILES_DELAY_BURY: "bury": something is going to be removed, its directory is locked;
  *	if it is culled it is marked.
+ * @CACHEFILES_DELAY_BURIED: "buried": a stale volume has been moved to the graveyard.
  * @CACHEFILES_DELAY_NR: How many there are.
  */
 enum cachefiles_delay_point {
@@ -94,6 +95,7 @@ enum cachefiles_delay_point {
 	CACHEFILES_DELAY_VOLUME_END,
 	CACHEFILES_DELAY_MARKED,
 	CACHEFILES_DELAY_BURY,
+	CACHEFILES_DELAY_BURIED,
 	CACHEFILES_DELAY_NR
 };
 

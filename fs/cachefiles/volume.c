@@ -41,11 +41,15 @@ static int cachefiles_volume_open(struct cachefiles_volume *volume, const char *
 		if (!ret)
 			return 0;
 
+		/* Not marked any more when it is in the graveyard, or nobody can empty that. */
+		dget(dentry);
+		cachefiles_namei_put_dir(dentry);
 		if (ret == -ESTALE) {
 			cachefiles_debug("volume %s is stale\n", name);
 			ret = cachefiles_namei_bury(cache, cache->store, dentry);
+			cachefiles_delay(CACHEFILES_DELAY_BURIED);
 		}
-		cachefiles_namei_put_dir(dentry);
+		dput(dentry);
 		if (ret)
 			return ret;
 	}

@@ -522,4 +522,46 @@ TEST_F(ondemand, d59_directory_being_culled)
 	EXPECT_EQ(0, read_served(e, "file", cf_open_fd(&m), 2, 0, 4096, 8192));
 }
 
+/* Remove what is in @dir, which are empty directories: how many, or a negative errno. */
+static int empty(const char *dir)
+{
+	struct dirent *de;
+	DIR *d = opendir(dir);
+	int ret = 0;
+
+	if (!d)
+		return -errno;
+	while (ret >= 0 && (de = readdir(d))) {
+		if (*de->d_name != '.')
+			ret = unlinkat(dirfd(d), de->d_name, AT_REMOVEDIR) ? -errno : ret + 1;
+	}
+	closedir(d);
+	return ret;
+}
+
+/* What is in the graveyard can be removed at any time: cachefilesd ends if it can't. */
+TEST_F(original, d59_graveyard_is_not_busy)
+{
+	struct cf_env *e = &self->e;
+	char path[160];
+	int vol, trap;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	vol = cf_nf_volume(self->nf, "stale", e->tag, "version1", 8);
+	ASSERT_LT(0, vol);
+	EXPECT_EQ(1, cf_nf_volume_attached(self->nf, vol));
+	ASSERT_EQ(0, cf_nf_volume_end(self->nf, vol, NULL, 0, false));
+	trap = cf_delay_arm("buried", 0);
+	ASSERT_LE(0, trap);
+	vol = cf_nf_volume(self->nf, "stale", e->tag, "version2", 8);
+	ASSERT_LT(0, vol);
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	snprintf(path, sizeof(path), "%s/graveyard", e->dir);
+	EXPECT_EQ(1, empty(path));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	EXPECT_EQ(1, cf_nf_volume_attached(self->nf, vol));
+	ASSERT_EQ(0, cf_nf_volume_end(self->nf, vol, NULL, 0, false));
+}
+
 TEST_HARNESS_MAIN
