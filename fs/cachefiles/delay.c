@@ -77,7 +77,7 @@ static const char * const cachefiles_delay_names[CACHEFILES_DELAY_NR] = {
 	[CACHEFILES_DELAY_VOLUME_END]		= "volume_end",
 	[CACHEFILES_DELAY_MARKED]		= "marked",
 	[CACHEFILES_DELAY_BURY]			= "bury",
-	[CACHEFILES_DELAY_BURIED]			= "buried",
+	[CACHEFILES_DELAY_BURIED]		= "buried",
 };
 
 /* Counts traps that are not idle. */

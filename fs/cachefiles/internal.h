@@ -399,7 +399,7 @@ int cachefiles_io_insist(int (*run)(void *data), void *data);
 ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
 			    struct iov_iter *from);
 int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *file,
-				loff_t *start, size_t *len, size_t upper_len);
+				loff_t *start, size_t *len, size_t upper_len, loff_t i_size);
 int cachefiles_io_write_async(struct cachefiles_object *object, struct file *file, loff_t pos,
 			      struct iov_iter *from, netfs_io_terminated_t term_func,
 			      void *term_priv);

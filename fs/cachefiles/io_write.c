@@ -532,21 +532,23 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
  * @start: First byte; has to be a multiple of the page size.
  * @len: Length in bytes; rounded up to whole pages, which the caller has.
  * @upper_len: What @len must not be more than.
+ * @i_size: Size of the netfs's file, in bytes.  Some write back to a server, and only then
+ *	here, what a truncation has overtaken.
  *
  * If it can't, what the write means to change is missing afterwards.
  *
  * Context: process; the caller may be writing back.
- * Return: 0; -ENOBUFS if it does not fit, or space is short; or an error.
+ * Return: 0; -ENOBUFS if it does not fit, lies behind the end, or space is short; or an error.
  */
 int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *file,
-				loff_t *start, size_t *len, size_t upper_len)
+				loff_t *start, size_t *len, size_t upper_len, loff_t i_size)
 {
 	size_t want = round_up(*len, PAGE_SIZE);
 	int ret = -ENOBUFS;
 
 	if (!IS_ALIGNED(*start, PAGE_SIZE) || *len > upper_len) {
 		fscache_count_dio_misfit();
-	} else {
+	} else if (*start < i_size) {
 		ret = cachefiles_write_reserve(object, file, *start, want);
 		if (!ret) {
 			cachefiles_space_end_write(cachefiles_object_cache(object), want);

@@ -262,12 +262,7 @@ int cachefiles_netfs_prepare_write(struct netfs_cache_resources *cres, loff_t *s
 		file = cachefiles_cres_file(cres, FSCACHE_WANT_WRITE);
 	if (!file)
 		return -ENOBUFS;
-	/* Some write back to a server, and only then here, what a truncation has overtaken. */
-	if (*start >= i_size) {
-		cachefiles_presence_forget(object, file, *start, *start + *len);
-		return -ENOBUFS;
-	}
-	return cachefiles_io_prepare_write(object, file, start, len, upper_len);
+	return cachefiles_io_prepare_write(object, file, start, len, upper_len, i_size);
 }
 
 /**

@@ -262,10 +262,12 @@ static int cachefiles_presence_punch(void *data)
 
 	/* Nothing can be behind that, and the file system minds to be asked. */
 	punch->end = min(punch->end, file_inode(punch->file)->i_sb->s_maxbytes);
+	if (punch->pos >= punch->end)
+		return 0;
 	cachefiles_vfs_settle(punch->file);
 	with_cache_creds(punch->cache) {
 		at = cachefiles_vfs_llseek(punch->file, punch->pos, SEEK_DATA);
-		if (at != -ENXIO && at < punch->end && punch->pos < punch->end)
+		if (at != -ENXIO && at < punch->end)
 			ret = cachefiles_vfs_fallocate(punch->file, FALLOC_FL_PUNCH_HOLE |
 						       FALLOC_FL_KEEP_SIZE, punch->pos,
 						       punch->end - punch->pos);
