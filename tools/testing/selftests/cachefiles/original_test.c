@@ -985,20 +985,16 @@ TEST_F_TIMEOUT(original, d46_invalidated_while_idle_without_space, 120)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
-/* When its object is about to go, and does not look. */
-TEST_F(original, d46_invalidated_while_withdrawn)
+/*
+ * @c, which is not in use, is invalidated when its object is about to go with the cache, and
+ * does not look. A new cookie of the same version does not believe its file.
+ */
+static void not_believed_after(struct __test_metadata *_metadata, struct cf_env *e, int nf,
+			       int vol, int c)
 {
-	struct cf_env *e = &self->e;
-	int nf = self->nf, c, trap;
+	int trap = cf_delay_arm("withdraw", 0);
 	pthread_t thread;
 
-	if (cf_delay_init())
-		SKIP(return, CF_NO_DELAY);
-	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
-	ASSERT_LT(0, c);
-	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
-	ASSERT_EQ(0, cf_nf_unuse(nf, c));
-	trap = cf_delay_arm("withdraw", 0);
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, close_device, &e->dev));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
@@ -1010,19 +1006,31 @@ TEST_F(original, d46_invalidated_while_withdrawn)
 	e->dev = cf_device();
 	ASSERT_LE(0, e->dev);
 	ASSERT_EQ(0, cf_env_bind_original(e));
-	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	c = cf_nf_file(nf, vol, "file", aux, sizeof(aux), 70000, false);
 	ASSERT_LT(0, c);
 	cf_nf_note_release(nf, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
+/* When its object is about to go, and does not look. */
+TEST_F(original, d46_invalidated_while_withdrawn)
+{
+	int nf = self->nf, c;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	not_believed_after(_metadata, &self->e, nf, self->vol, c);
+}
+
 /* And the cache has failed before, but the file system is well again. */
 TEST_F(original, d46_invalidated_while_failed)
 {
-	struct cf_env *e = &self->e;
-	int nf = self->nf, c, other, trap;
-	pthread_t thread;
+	int nf = self->nf, c, other;
 
 	if (cf_delay_init())
 		SKIP(return, CF_NO_DELAY);
@@ -1036,27 +1044,11 @@ TEST_F(original, d46_invalidated_while_failed)
 	ASSERT_EQ(0, cf_error_injection(2));
 	EXPECT_GT(0, cf_nf_store(nf, other, 1, 0, 4096, 70000));
 	ASSERT_EQ(0, cf_error_injection(0));
-	EXPECT_EQ(-EIO, cf_cmd(e->dev, "debug 0"));
+	EXPECT_EQ(-EIO, cf_cmd(self->e.dev, "debug 0"));
 
 	ASSERT_EQ(0, cf_nf_detach(nf, other, false));
 	ASSERT_EQ(0, cf_nf_unuse(nf, c));
-	trap = cf_delay_arm("withdraw", 0);
-	ASSERT_LE(0, trap);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, close_device, &e->dev));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
-	ASSERT_EQ(0, invalidate(nf, c));
-	EXPECT_EQ(0, cf_delay_go(trap));
-	pthread_join(thread, NULL);
-	ASSERT_EQ(0, cf_nf_relinquish(nf, c, false));
-
-	e->dev = cf_device();
-	ASSERT_LE(0, e->dev);
-	ASSERT_EQ(0, cf_env_bind_original(e));
-	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, false);
-	ASSERT_LT(0, c);
-	cf_nf_note_release(nf, c);
-	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
-	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	not_believed_after(_metadata, &self->e, nf, self->vol, c);
 }
 
 /* There was no space for a new file: the next use gets one, not just the next cookie. */
