@@ -15,23 +15,6 @@
 #include "lib/netfs.h"
 #include "lib/task.h"
 
-static int freeze(struct cf_env *e)
-{
-	int fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd >= 0 && ioctl(fd, FIFREEZE, 0)) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
-static void thaw(int fd)
-{
-	ioctl(fd, FITHAW, 0);
-	close(fd);
-}
-
 /* The only holder of the device is killed: it can be reaped, whatever hangs below. */
 static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, bool frozen)
 {
@@ -62,14 +45,14 @@ static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, boo
 	e->dev = -1;
 
 	if (frozen)
-		fd = freeze(e);
+		fd = cf_freeze(e->dir);
 	else
 		fd = cf_disk(e, "stop");
 	ASSERT_LE(0, fd);
 	kill(s.pid, SIGKILL);
 	EXPECT_EQ(0, cf_server_wait(&s, LONG));
 	if (frozen) {
-		thaw(fd);
+		cf_thaw(fd);
 	} else {
 		EXPECT_EQ(0, cf_disk(e, "go"));
 	}
@@ -101,15 +84,15 @@ TEST_F(device, d36_daemon_is_reaped_with_the_disk_stopped)
 	reap_daemon(_metadata, &self->e, false);
 }
 
-struct looking {
+struct target {
 	int	nf, c;
 };
 
 static int do_look(void *arg)
 {
-	const struct looking *l = arg;
+	const struct target *t = arg;
 
-	return -cf_nf_absent(l->nf, l->c, 0, 8192, 8192);
+	return -cf_nf_absent(t->nf, t->c, 0, 8192, 8192);
 }
 
 /*
@@ -122,7 +105,7 @@ TEST_F(device, invalidated_while_frozen)
 	struct cf_result res;
 	struct cf_reader r;
 	long long end = cf_now() + cf_ms(3 * LONG);
-	struct looking l;
+	struct target l;
 	int vol, fd, ret;
 
 	l.nf = cf_nf_open();
@@ -135,12 +118,12 @@ TEST_F(device, invalidated_while_frozen)
 	l.c = cf_nf_file(l.nf, vol, "file", NULL, 0, 8192, false);
 	ASSERT_LT(0, l.c);
 	ASSERT_EQ(0, cf_nf_fill(l.nf, l.c, 1, 8192));
-	fd = freeze(e);
+	fd = cf_freeze(e->dir);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, cf_nf_invalidate(l.nf, l.c, NULL, 0, 8192, false));
 	ASSERT_EQ(0, cf_child_with(&r, l.nf, do_look, &l));
 	EXPECT_EQ(0, cf_reader_wait(&r, &res, LONG));
-	thaw(fd);
+	cf_thaw(fd);
 	EXPECT_EQ(0, res.err);
 	do {
 		ret = cf_nf_fill(l.nf, l.c, 2, 8192);
@@ -170,11 +153,11 @@ TEST_F(device, d46_not_begun)
 	ASSERT_LT(0, c);
 	trap = cf_delay_arm("opened", 0);
 	ASSERT_LE(0, trap);
-	fd = freeze(e);
+	fd = cf_freeze(e->dir);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, 8192, false));
 	EXPECT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
-	thaw(fd);
+	cf_thaw(fd);
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
 	EXPECT_EQ(0, cf_nf_resize(nf, c, 4096));
 	EXPECT_EQ(0, cf_delay_go(trap));
@@ -191,68 +174,48 @@ TEST_F(device, d46_not_begun)
 	close(nf);
 }
 
-struct storing {
-	struct cf_task	task;
-	int		nf, c;
-};
-
 static int do_store(void *arg)
 {
-	const struct storing *s = arg;
+	const struct target *t = arg;
 
-	return cf_nf_store(s->nf, s->c, 1, 65536, 4096, 131072);
+	return cf_nf_store(t->nf, t->c, 1, 65536, 4096, 131072);
 }
 
 static int do_resize(void *arg)
 {
-	const struct storing *s = arg;
+	const struct target *t = arg;
 
-	return cf_nf_resize(s->nf, s->c, 8192);
+	return cf_nf_resize(t->nf, t->c, 8192);
 }
 
 /* What is being written behind the end of a file when that moves is taken away as well. */
 TEST_F(device, resized_with_the_disk_stopped)
 {
-	struct storing store = { }, resize = { };
+	struct target s = { .nf = cf_nf_open() };
 	struct cf_env *e = &self->e;
-	int vol, ret;
+	int vol, rets[2];
 
-	store.nf = cf_nf_open();
-	if (store.nf < 0)
+	if (s.nf < 0)
 		SKIP(return, CF_NO_NETFS);
 	if (!cf_have_disk())
 		SKIP(return, CF_NO_DISK);
 	ASSERT_EQ(0, cf_disk(e, "make"));
 	ASSERT_EQ(0, cf_env_bind_original(e));
-	vol = cf_nf_volume(store.nf, e->volume, e->tag, NULL, 0);
+	vol = cf_nf_volume(s.nf, e->volume, e->tag, NULL, 0);
 	ASSERT_LT(0, vol);
-	store.c = cf_nf_file(store.nf, vol, "file", NULL, 0, 4096, false);
-	ASSERT_LT(0, store.c);
-	ASSERT_EQ(0, cf_nf_fill(store.nf, store.c, 1, 4096));
-	resize.nf = store.nf;
-	resize.c = store.c;
+	s.c = cf_nf_file(s.nf, vol, "file", NULL, 0, 4096, false);
+	ASSERT_LT(0, s.c);
+	ASSERT_EQ(0, cf_nf_fill(s.nf, s.c, 1, 4096));
+	ASSERT_EQ(0, cf_disk_between(e, do_store, do_resize, &s, rets));
+	EXPECT_EQ(0, rets[0]);
+	EXPECT_EQ(0, rets[1]);
 
-	ASSERT_EQ(0, cf_disk(e, "stop"));
-	ret = cf_task_start(&store.task, do_store, &store);
-	if (!ret)
-		ret = cf_task_waits(&store.task, LONG);
-	if (!ret)
-		ret = cf_task_start(&resize.task, do_resize, &resize);
-	/* It has time to pass the other one. */
-	poll(NULL, 0, cf_ms(BRIEF));
-	EXPECT_EQ(0, cf_disk(e, "go"));
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, cf_task_wait(&store.task, &ret, LONG));
-	EXPECT_EQ(0, ret);
-	ASSERT_EQ(0, cf_task_wait(&resize.task, &ret, LONG));
-	EXPECT_EQ(0, ret);
-
-	ASSERT_EQ(0, cf_nf_resize(store.nf, store.c, 131072));
-	EXPECT_EQ(0, cf_nf_check(store.nf, store.c, 1, 0, 4096, 131072));
-	EXPECT_EQ(0, cf_nf_absent(store.nf, store.c, 4096, 126976, 131072));
-	ASSERT_EQ(0, cf_nf_detach(store.nf, store.c, false));
-	ASSERT_EQ(0, cf_nf_volume_end(store.nf, vol, NULL, 0, false));
-	close(store.nf);
+	ASSERT_EQ(0, cf_nf_resize(s.nf, s.c, 131072));
+	EXPECT_EQ(0, cf_nf_check(s.nf, s.c, 1, 0, 4096, 131072));
+	EXPECT_EQ(0, cf_nf_absent(s.nf, s.c, 4096, 126976, 131072));
+	ASSERT_EQ(0, cf_nf_detach(s.nf, s.c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(s.nf, vol, NULL, 0, false));
+	close(s.nf);
 	close(e->dev);
 	e->dev = -1;
 	EXPECT_EQ(0, cf_disk(e, "remove"));
@@ -278,7 +241,7 @@ TEST_F(device, d39_reader_is_killed)
 	ASSERT_EQ(0, start_read(e, &r[0], "file", 1, 0, 4096));
 	ASSERT_EQ(0, cf_reader_wait(&r[0], &res, LONG));
 
-	fd = freeze(e);
+	fd = cf_freeze(e->dir);
 	ASSERT_LE(0, fd);
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, (i + 1) * 65536, 4096));
@@ -295,7 +258,7 @@ TEST_F(device, d39_reader_is_killed)
 	/* A write of the daemon holds no lock that anybody else needs. */
 	EXPECT_EQ(0, cf_poll(r[1].pipe, POLLIN, 0));
 	EXPECT_EQ(-EBUSY, cf_env_umount(e, PROMPT));
-	thaw(fd);
+	cf_thaw(fd);
 	ASSERT_EQ(0, cf_reader_wait(&r[1], &res, LONG));
 	EXPECT_EQ(0, res.err);
 	EXPECT_EQ(-1, res.bad);
@@ -383,7 +346,7 @@ TEST_F(device, d39_reader_who_writes)
 	ASSERT_EQ(0, cf_task_wait(&freezing.task, &ret, LONG));
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&fill.task, &ret, 0));
-	thaw(freezing.fd);
+	cf_thaw(freezing.fd);
 	ASSERT_EQ(0, cf_task_wait(&other.task, &ret, LONG));
 	EXPECT_EQ(0, ret);
 	ASSERT_EQ(0, cf_task_wait(&fill.task, &ret, LONG));

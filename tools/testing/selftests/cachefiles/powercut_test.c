@@ -83,15 +83,6 @@ static void cut_power(struct __test_metadata *_metadata, struct cf_mounted *m)
 	ASSERT_EQ(0, cf_store_break(m->where));
 }
 
-static void flush(struct __test_metadata *_metadata, struct cf_mounted *m)
-{
-	int fd = open(m->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, syncfs(fd));
-	close(fd);
-}
-
 static void remove_all(struct __test_metadata *_metadata, const char *dir)
 {
 	const char *const rm[] = { "rm", "-rf", dir, NULL };
@@ -146,7 +137,7 @@ TEST_F_TIMEOUT(stores, d61_complete_fetch, 120)
 	fd = open_object(e, &r, "file", SIZE, &m);
 	ASSERT_LE(0, fd);
 	ASSERT_LT(0, cf_fill(fd, SEED, 0, SIZE, SIZE));
-	flush(_metadata, &self->m);
+	ASSERT_EQ(0, cf_sync_fs(self->m.where));
 	cut_power(_metadata, &self->m);
 	leave(_metadata, e, fd);
 	ASSERT_EQ(0, cf_backing_remount(&self->m));
@@ -185,7 +176,7 @@ TEST_F_TIMEOUT(stores, d45_power_cut, 240)
 			while (i < 12 && n--)
 				there[g + n] = true;
 			if (i == 11)
-				flush(_metadata, &self->m);
+				ASSERT_EQ(0, cf_sync_fs(self->m.where));
 		}
 		cut_power(_metadata, &self->m);
 		leave(_metadata, e, fd);
@@ -231,7 +222,7 @@ TEST_F_TIMEOUT(stores, replaced_by_writer, 120)
 	ASSERT_EQ(0, cf_nf_fill(nf, c, SEED, MB));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
-	flush(_metadata, &self->m);
+	ASSERT_EQ(0, cf_sync_fs(self->m.where));
 
 	/* It is there already when its cache comes. */
 	close(e->dev);

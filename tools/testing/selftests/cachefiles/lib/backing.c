@@ -2,20 +2,25 @@
 /* Backing file systems of all kinds; see backing.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include <linux/fs.h>
+
 #include "backing.h"
 #include "cache.h"
 #include "daemon.h"
 #include "netfs.h"
+#include "task.h"
 
 static int impossible(const char *what)
 {
@@ -213,14 +218,48 @@ void cf_backing_unmount(struct cf_mounted *m)
 	rmdir(m->where);
 }
 
-long long cf_used(const char *dir)
+static int open_dir(const char *dir)
 {
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct statfs st;
-	int ret;
+
+	return fd < 0 ? -errno : fd;
+}
+
+int cf_freeze(const char *dir)
+{
+	int fd = open_dir(dir), ret;
+
+	if (fd < 0 || !ioctl(fd, FIFREEZE, 0))
+		return fd;
+	ret = -errno;
+	close(fd);
+	return ret;
+}
+
+void cf_thaw(int fd)
+{
+	ioctl(fd, FITHAW, 0);
+	close(fd);
+}
+
+int cf_sync_fs(const char *dir)
+{
+	int fd = open_dir(dir), ret;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
+	ret = syncfs(fd) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+long long cf_used(const char *dir)
+{
+	int fd = open_dir(dir), ret;
+	struct statfs st;
+
+	if (fd < 0)
+		return fd;
 	ret = syncfs(fd) || fstatfs(fd, &st) ? -errno : 0;
 	close(fd);
 	return ret ? ret : (long long)(st.f_blocks - st.f_bfree) * st.f_bsize;
@@ -266,6 +305,28 @@ int cf_disk(struct cf_env *e, const char *how)
 		 getpid(), how, e->dir);
 	ret = cf_run(30000, argv);
 	return ret > 0 ? -EIO : ret;
+}
+
+int cf_disk_between(struct cf_env *e, int (*first)(void *arg), int (*second)(void *arg),
+		    void *arg, int rets[2])
+{
+	/* Should one not end, its thread still has it. */
+	static struct cf_task tasks[2];
+	int ret, went;
+
+	ret = cf_disk(e, "stop");
+	if (!ret)
+		ret = cf_task_start(&tasks[0], first, arg);
+	if (!ret)
+		ret = cf_task_waits(&tasks[0], 10000);
+	if (!ret)
+		ret = cf_task_start(&tasks[1], second, arg);
+	/* It has time to pass the other one. */
+	poll(NULL, 0, cf_ms(300));
+	went = cf_disk(e, "go");
+	for (int i = 0; i < 2 && !ret; i++)
+		ret = cf_task_wait(&tasks[i], &rets[i], 10000);
+	return ret ?: went;
 }
 
 int cf_log_open(void)

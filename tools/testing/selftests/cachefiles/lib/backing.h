@@ -49,6 +49,11 @@ void cf_backing_unmount(struct cf_mounted *m);
  * or a negative errno.
  */
 int cf_overlay(const char *dir, const char *where);
+/* Freeze the file system of @dir: what cf_thaw() takes, or a negative errno. */
+int cf_freeze(const char *dir);
+void cf_thaw(int fd);
+/* Write what the file system of @dir has in memory: 0 or a negative errno. */
+int cf_sync_fs(const char *dir);
 /* Bytes in use on the file system of @dir, after everything has been written. */
 long long cf_used(const char *dir);
 
@@ -61,6 +66,12 @@ bool cf_have_disk(void);
  * errno; -EIO if that does not work here.
  */
 int cf_disk(struct cf_env *e, const char *how);
+/*
+ * With the disk stopped, @first comes to where it waits and @second begins; then the disk goes
+ * on. 0 with what they have returned in @rets, or a negative errno.
+ */
+int cf_disk_between(struct cf_env *e, int (*first)(void *arg), int (*second)(void *arg),
+		    void *arg, int rets[2]);
 
 /* The kernel's log from now on. */
 int cf_log_open(void);
