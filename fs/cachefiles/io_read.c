@@ -77,7 +77,7 @@ int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *i
 	iocb->ki_ioprio = get_current_ioprio();
 	iocb->ki_flags = 0;
 	if (IS_ALIGNED(iocb->ki_pos | iov_iter_count(iter), CACHEFILES_GRANULE) &&
-	    !filemap_range_has_page(file->f_mapping, iocb->ki_pos, last))
+	    !filemap_range_has_page(cachefiles_vfs_inode(file)->i_mapping, iocb->ki_pos, last))
 		iocb->ki_flags = IOCB_DIRECT;
 
 	/*
@@ -279,7 +279,7 @@ enum netfs_io_source cachefiles_io_source(struct cachefiles_object *object, stru
 int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file, loff_t start,
 			    size_t len, size_t granularity, loff_t *data_start, size_t *data_len)
 {
-	loff_t end = min_t(loff_t, start + (loff_t)len, i_size_read(file_inode(file)));
+	loff_t end = min_t(loff_t, start + (loff_t)len, cachefiles_vfs_size(file));
 	loff_t size = READ_ONCE(object->cookie->object_size);
 	loff_t data, hole, block, pos;
 

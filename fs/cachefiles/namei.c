@@ -354,7 +354,7 @@ static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
 	}
 	cachefiles_namei_set_mode(file);
 	/* Likewise, if somebody has read it who has nothing to do with the cache. */
-	invalidate_mapping_pages(file->f_mapping, 0, -1);
+	invalidate_mapping_pages(cachefiles_vfs_inode(file)->i_mapping, 0, -1);
 	touch_atime(&file->f_path);
 	return file;
 }

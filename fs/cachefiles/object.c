@@ -188,7 +188,7 @@ static int cachefiles_object_set_backing_size(struct cachefiles_object *object,
 					      struct file *file)
 {
 	loff_t size = round_up(object->cookie->object_size, CACHEFILES_GRANULE);
-	loff_t old = i_size_read(file_inode(file));
+	loff_t old = cachefiles_vfs_size(file);
 	int ret = 0;
 
 	if (old == size)
@@ -402,7 +402,7 @@ static bool cachefiles_object_outdated(const struct cachefiles_object *object)
 
 static bool cachefiles_object_fits(struct cachefiles_object *object, loff_t size)
 {
-	struct super_block *sb = cachefiles_object_cache(object)->mnt->mnt_sb;
+	const struct super_block *sb = READ_ONCE(cachefiles_object_cache(object)->sb);
 
 	return size <= sb->s_maxbytes - (loff_t)CACHEFILES_GRANULE;
 }
@@ -711,7 +711,7 @@ static void cachefiles_object_cut(struct cachefiles_object *object, struct file 
 	int ret;
 
 	cachefiles_vfs_settle(file);
-	if (i_size_read(file_inode(file)) <= round_down(size, CACHEFILES_GRANULE))
+	if (cachefiles_vfs_size(file) <= round_down(size, CACHEFILES_GRANULE))
 		return;
 	nofs = memalloc_nofs_save();
 	cachefiles_presence_begin_cut(object);

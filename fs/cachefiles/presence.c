@@ -73,7 +73,7 @@ loff_t cachefiles_presence_next_data(struct file *file, loff_t pos, loff_t end)
 loff_t cachefiles_presence_next_hole(struct file *file, loff_t size, loff_t pos, loff_t end)
 {
 	loff_t hole = cachefiles_vfs_llseek(file, pos, SEEK_HOLE);
-	loff_t top = i_size_read(file_inode(file));
+	loff_t top = cachefiles_vfs_size(file);
 
 	if (hole < 0)
 		return hole;
@@ -115,7 +115,7 @@ bool cachefiles_presence_is_full(struct cachefiles_object *object, struct file *
  */
 loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int whence)
 {
-	loff_t end = min(i_size_read(file_inode(file)), round_up(size, CACHEFILES_GRANULE));
+	loff_t end = min(cachefiles_vfs_size(file), round_up(size, CACHEFILES_GRANULE));
 	loff_t data;
 
 	if (pos < 0 || pos >= end)
@@ -261,7 +261,7 @@ static int cachefiles_presence_punch(void *data)
 	int ret = 0;
 
 	/* Nothing can be behind that, and the file system minds to be asked. */
-	punch->end = min(punch->end, file_inode(punch->file)->i_sb->s_maxbytes);
+	punch->end = min(punch->end, cachefiles_vfs_inode(punch->file)->i_sb->s_maxbytes);
 	if (punch->pos >= punch->end)
 		return 0;
 	cachefiles_vfs_settle(punch->file);
@@ -382,7 +382,7 @@ static int cachefiles_probe_fill(struct file *file)
 	      cachefiles_probe_write(file, start + 3, 0);
 	for (i = 0; !ret && i < ARRAY_SIZE(cachefiles_probe_areas); i++)
 		ret = cachefiles_probe_write(file, cachefiles_probe_areas[i], IOCB_DIRECT);
-	return ret ?: filemap_write_and_wait(file->f_mapping);
+	return ret ?: filemap_write_and_wait(cachefiles_vfs_inode(file)->i_mapping);
 }
 
 /* What a cache does to its files, in small. */

@@ -171,6 +171,20 @@ static inline struct inode *cachefiles_vfs_inode(const struct file *file)
 
 /**
  * cachefiles_vfs_has_dirty_pages - Is something of a backing file in memory only?
+/**
+ * cachefiles_vfs_size - How long is a backing file?
+ * @file: The file.
+ *
+ * A file system that is stacked on others may learn only later how long a write has made it.
+ *
+ * Context: any.
+ * Return: its size in bytes.
+ */
+static inline loff_t cachefiles_vfs_size(const struct file *file)
+{
+	return i_size_read(cachefiles_vfs_inode(file));
+}
+
  * @file: A file, to which nothing is being written.
  *
  * Some file systems do not write directly when they are asked to.

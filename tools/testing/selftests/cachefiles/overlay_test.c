@@ -6,6 +6,7 @@
 #include "harness.h"
 
 #include <stdlib.h>
+#include <sys/statfs.h>
 
 #include "lib/backing.h"
 #include "lib/netfs.h"
@@ -134,6 +135,71 @@ TEST_F(overlay, d45_copied_up)
 
 	/* What is in the upper layer stays as it is. */
 	ASSERT_EQ(0, begin(u, "version1", false));
+	EXPECT_EQ(0, cf_nf_check(u->nf, u->c, 1, 0, SIZE, SIZE));
+	ASSERT_EQ(0, end(u));
+}
+
+/* What somebody has read below, who has nothing to do with the cache, is not data by that. */
+TEST_F(overlay, d45_read_by_somebody_else)
+{
+	static const struct cf_backing xfs = {
+		.fstype = "xfs", .mb = 320, .mkfs = "mkfs.xfs -q -f -mreflink=0",
+		.extsize = "64k",
+	};
+	struct use *u = &self->u;
+	static char all[SIZE];
+	struct cf_mounted m;
+	char path[512];
+	int fd, ret;
+
+	ret = cf_backing_mount(&m, &xfs);
+	if (!ret) {
+		snprintf(u->e.dir, sizeof(u->e.dir), "%s", m.where);
+		ret = stack(u);
+	}
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, begin(u, "", false));
+	ASSERT_EQ(0, cf_nf_store(u->nf, u->c, 1, 0, 4096, SIZE));
+	ASSERT_EQ(0, cf_nf_store(u->nf, u->c, 1, 131072, 4096, SIZE));
+	ASSERT_EQ(0, end(u));
+	ASSERT_EQ(0, cf_nf_path(u->where, u->e.volume, "file", 4, path, sizeof(path)));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ((ssize_t)SIZE, read(fd, all, SIZE));
+	close(fd);
+
+	ASSERT_EQ(0, begin(u, "", false));
+	EXPECT_EQ(0, cf_nf_check(u->nf, u->c, 1, 0, 4096, SIZE));
+	EXPECT_EQ(0, cf_nf_absent(u->nf, u->c, 4096, 131072 - 4096, SIZE));
+	EXPECT_EQ(0, cf_nf_check(u->nf, u->c, 1, 131072, 4096, SIZE));
+	ASSERT_EQ(0, end(u));
+	EXPECT_EQ(0, unstack(u));
+	cf_backing_unmount(&m);
+}
+
+/* What is larger than files can be in the file system below is not stored, that is all. */
+TEST_F(overlay, too_large)
+{
+	struct use *u = &self->u;
+	struct statfs st;
+	__u64 pos;
+	int ret;
+
+	ASSERT_EQ(0, cf_env_store(&u->e, 64 * MB, "ext4"));
+	ASSERT_EQ(0, statfs(u->e.dir, &st));
+	ret = stack(u);
+	if (ret > 0)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, begin(u, "", false));
+	pos = (((1ULL << 32) - 1) * st.f_bsize / CF_GRANULE - 1) * CF_GRANULE;
+	EXPECT_GT(0, cf_nf_store(u->nf, u->c, 1, pos, 2 * CF_GRANULE, pos + 2 * CF_GRANULE));
+	EXPECT_EQ(0, cf_cmd(u->e.dev, "debug 0"));
+	cf_nf_note_release(u->nf, u->c);
+	EXPECT_EQ(0, cf_nf_absent(u->nf, u->c, pos, 2 * CF_GRANULE, pos + 2 * CF_GRANULE));
+	EXPECT_EQ(0, cf_nf_fill(u->nf, u->c, 1, SIZE));
 	EXPECT_EQ(0, cf_nf_check(u->nf, u->c, 1, 0, SIZE, SIZE));
 	ASSERT_EQ(0, end(u));
 }
