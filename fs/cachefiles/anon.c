@@ -277,7 +277,8 @@ static ssize_t cachefiles_chunk_write(struct cachefiles_anon *anon,
  * Return: bytes consumed, or if there are none: -EINVAL for a range that does
  * not consist of whole granules, -EFBIG beyond the object, -ENOBUFS if the
  * object is not open through this descriptor or space is short, -EIO if the
- * cache is dead, -EFAULT, -ENOMEM, or the error of the backing file system.
+ * cache is dead or nobody can tell what is in the file, -EFAULT, -ENOMEM, or the error of
+ * the backing file system.
  */
 static ssize_t cachefiles_anon_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {

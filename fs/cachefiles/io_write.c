@@ -161,7 +161,7 @@ static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_
  *
  * Context: process, may sleep for the backing file system.
  * Return: bytes written, a multiple of CACHEFILES_GRANULE, or an error: -ENOBUFS
- * if space is short.
+ * if space is short, -EIO if the file is distrusted.
  */
 ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
 			    struct iov_iter *from)
@@ -182,6 +182,9 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
 			ret = cachefiles_io_do_write(file, pos, from);
 		memalloc_nofs_restore(nofs);
 	}
+	/* Its readers get nothing of it any more. */
+	if (READ_ONCE(object->distrusted))
+		return -EIO;
 	cachefiles_space_end_write(cache, len);
 	if (ret < (ssize_t)len) {
 		ssize_t kept = ret < 0 ? 0 : round_down(ret, CACHEFILES_GRANULE);
@@ -485,8 +488,8 @@ static bool cachefiles_write_defer(struct cachefiles_write *write, struct iov_it
  * Context: process; the caller may be writing back, so nothing is allocated into a
  * file system.
  * Return: 0, -EIOCBQUEUED, or the error: -ENOBUFS if space is short, -EBUSY if the backing
- * file system is frozen, -EIO if the cache has failed or the file is distrusted, -ENOMEM, or
- * the error of the backing file system.
+ * file system is frozen or the object not marked, -EIO if the cache has failed or the file is
+ * distrusted, -ENOMEM, or the error of the backing file system.
  */
 int cachefiles_io_write_async(struct cachefiles_object *object, struct file *file, loff_t pos,
 			      struct iov_iter *from, netfs_io_terminated_t term_func,

@@ -612,7 +612,6 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
-	bool keep = !test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags) && !object->distrusted;
 	struct file *file;
 
 	cachefiles_delay(CACHEFILES_DELAY_WITHDRAW);
@@ -623,7 +622,8 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 
 	file = cachefiles_object_take_file(object);
 	if (file) {
-		keep = keep && !cachefiles_presence_is_lost(file);
+		keep = !test_bit(FSCACHE_COOKIE_RETIRED, &cookie->flags) &&
+		       !object->distrusted && !cachefiles_presence_is_lost(file);
 		if (keep && !object->od)
 			keep = cachefiles_object_commit(object, file);
 		if (!keep)
@@ -645,8 +645,9 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
  *
  * Those who come now wait for the new file, lest what they fetch is lost.  If the backing
  * file system is being frozen they do without: they may be writing to it themselves, and
- * hold up the freezing, and so the new file.  A freeze that begins only while the new file
- * is being made is not noticed.
+ * hold up the freezing, and so the new file.  Nor is that made by the cookie's worker then,
+ * who would keep those waiting that come after the next invalidation.  A freeze that begins
+ * only while the new file is being made is not noticed.
  *
  * If there is no new file, nothing is stored until the cookie has been out of use for a
  * while and is used again.  FS-Cache is not told: it would keep the object as long as the
@@ -654,6 +655,7 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
  */
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
+	bool keep;
 	struct cachefiles_object *object = cookie->cache_priv;
 	struct file *file;
 	bool frozen;

@@ -205,9 +205,13 @@ void cachefiles_presence_end_cut(struct cachefiles_object *object)
 	atomic_inc(&object->cuts_done);
 }
 
-static bool cachefiles_presence_is_current(struct cachefiles_object *object, struct file *file)
+/* False if the object has another file by now, or none. */
+static bool cachefiles_presence_distrust_object(struct cachefiles_object *object,
+						struct file *file)
 {
 	guard(spinlock)(&object->lock);
+	if (object->file == file || object->od)
+		WRITE_ONCE(object->distrusted, true);
 	return object->file == file;
 }
 
@@ -220,26 +224,24 @@ static bool cachefiles_presence_is_current(struct cachefiles_object *object, str
  *
  * Nobody is to believe the file, not even a read that has begun.  Unless it was just for
  * want of memory or space, this is the end of the cache; else nothing of the object is read
- * or written any more until it gets another file.  The daemon's objects can't get another
- * one.
+ * or written any more until it gets another file.
  *
  * Context: process, may sleep for the backing file system.
  */
 void cachefiles_presence_distrust(struct cachefiles_object *object, struct file *file,
 				  const char *what, int error)
 {
-	if (!object->od && (error == -ENOMEM || error == -ENOSPC || error == -EDQUOT)) {
-		/* A file that has been replaced is read by nobody. */
-		if (!cachefiles_presence_is_current(object, file))
-			return;
-		WRITE_ONCE(object->distrusted, true);
+	bool local = error == -ENOMEM || error == -ENOSPC || error == -EDQUOT;
+	bool found = (local || object->od) && cachefiles_presence_distrust_object(object, file);
+
+	/* What was replaced is read by nobody; what a daemon fills may have another object. */
+	if (local && !found && !object->od)
+		return;
+	if (local && found)
 		pr_warn_ratelimited("%s is not cached any more: %s: error %d\n", object->name,
 				    what, error);
-	} else {
-		if (object->od)
-			WRITE_ONCE(object->distrusted, true);
+	else
 		cachefiles_cache_io_error(cachefiles_object_cache(object), what, error);
-	}
 	cachefiles_xattr_remove_object(object, file);
 }
 

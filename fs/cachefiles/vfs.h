@@ -21,6 +21,7 @@
 #define CACHEFILES_INJECT_ENOSPC	1U
 #define CACHEFILES_INJECT_EIO		2U
 #define CACHEFILES_INJECT_EINTR		4U
+#define CACHEFILES_INJECT_PUNCH		8U
 
 /* How backing files are opened.  Direct I/O is asked for with each access. */
 #define CACHEFILES_OPEN_FLAGS	(O_RDWR | O_LARGEFILE | O_NOATIME)
@@ -146,7 +147,8 @@ static inline int cachefiles_vfs_fallocate(struct file *file, int mode, loff_t p
 	int ret;
 
 	if (mode & FALLOC_FL_PUNCH_HOLE)
-		ret = cachefiles_inject_remove_error();
+		ret = cachefiles_inject_remove_error() ?:
+		      (cachefiles_injecting(CACHEFILES_INJECT_PUNCH) ? -ENOSPC : 0);
 	else
 		ret = cachefiles_inject_write_error();
 	return ret ?: vfs_fallocate(file, mode, pos, len);
@@ -170,8 +172,6 @@ static inline struct inode *cachefiles_vfs_inode(const struct file *file)
 }
 
 /**
- * cachefiles_vfs_has_dirty_pages - Is something of a backing file in memory only?
-/**
  * cachefiles_vfs_size - How long is a backing file?
  * @file: The file.
  *
@@ -185,6 +185,8 @@ static inline loff_t cachefiles_vfs_size(const struct file *file)
 	return i_size_read(cachefiles_vfs_inode(file));
 }
 
+/**
+ * cachefiles_vfs_has_dirty_pages - Is something of a backing file in memory only?
  * @file: A file, to which nothing is being written.
  *
  * Some file systems do not write directly when they are asked to.

@@ -18,6 +18,7 @@
 
 #define NOSPC	1
 #define EIOS	2
+#define PUNCH	8
 
 /* What only the kernel knows. */
 #ifndef EIOCBQUEUED
@@ -534,6 +535,46 @@ static int only_file(struct cf_env *e, int nf, __u64 size, const char *fstype, i
 		return ret;
 	*vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
 	return cf_nf_file(nf, *vol, "file", NULL, 0, TOP, false);
+}
+
+/* A hole that can't be punched for want of space is the end of one file, and not of the cache. */
+TEST_F(ondemand, d44_no_space_to_punch)
+{
+	const __u64 size = 16 * CF_GRANULE;
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd, other;
+
+	if (cf_error_injection(0))
+		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
+	other = open_object(e, &r, "other", size, &m);
+	ASSERT_LE(0, other);
+	fd = open_object(e, &r, "file", size, &m);
+	ASSERT_LE(0, fd);
+	/* What is there would have to be taken away. */
+	ASSERT_EQ(CF_GRANULE, cf_fill(fd, 1, 5 * CF_GRANULE, CF_GRANULE, size));
+	ASSERT_EQ(0, cf_error_injection(NOSPC | PUNCH));
+	EXPECT_EQ(-ENOSPC, cf_fill(fd, 1, 0, size, size));
+	ASSERT_EQ(0, cf_error_injection(0));
+
+	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+	EXPECT_EQ(-EIO, cf_fill(fd, 1, 0, size, size));
+	EXPECT_EQ(-EIO, read_here(e, "file", 1, 5 * CF_GRANULE, CF_GRANULE));
+	EXPECT_EQ(size, cf_fill(other, 1, 0, size, size));
+	EXPECT_EQ(size, read_here(e, "other", 1, 0, size));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	close(fd);
+	close(other);
+
+	/* The next one has a file of its own. */
+	ASSERT_EQ(0, cf_env_rebind(e));
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r, "file", size, &m);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, read_served(e, "file", fd, 1, 5 * CF_GRANULE, CF_GRANULE, size));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+	close(fd);
 }
 
 /* Below the stop limits, nothing is stored and nothing old is kept where it would go. */
