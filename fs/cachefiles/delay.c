@@ -76,6 +76,7 @@ static const char * const cachefiles_delay_names[CACHEFILES_DELAY_NR] = {
 	[CACHEFILES_DELAY_VOLUME_ACQUIRE]	= "volume_acquire",
 	[CACHEFILES_DELAY_VOLUME_END]		= "volume_end",
 	[CACHEFILES_DELAY_MARKED]		= "marked",
+	[CACHEFILES_DELAY_MARK_DIRTY]		= "mark_dirty",
 	[CACHEFILES_DELAY_BURY]			= "bury",
 	[CACHEFILES_DELAY_BURIED]		= "buried",
 };

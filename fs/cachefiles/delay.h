@@ -58,6 +58,7 @@ struct dentry;
  * @CACHEFILES_DELAY_VOLUME_END: "volume_end": entry of the end of a volume.
  * @CACHEFILES_DELAY_MARKED: "marked": something that is wanted is marked already, and is
  *	going to be looked at once more.
+ * @CACHEFILES_DELAY_MARK_DIRTY: "mark_dirty": a file is going to be marked as being written.
  * @CACHEFILES_DELAY_BURY: "bury": something is going to be removed, its directory is locked;
  *	if it is culled it is marked.
  * @CACHEFILES_DELAY_BURIED: "buried": a stale volume has been moved to the graveyard.
@@ -94,6 +95,7 @@ enum cachefiles_delay_point {
 	CACHEFILES_DELAY_VOLUME_ACQUIRE,
 	CACHEFILES_DELAY_VOLUME_END,
 	CACHEFILES_DELAY_MARKED,
+	CACHEFILES_DELAY_MARK_DIRTY,
 	CACHEFILES_DELAY_BURY,
 	CACHEFILES_DELAY_BURIED,
 	CACHEFILES_DELAY_NR

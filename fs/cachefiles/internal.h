@@ -17,8 +17,11 @@
  *
  *	cache->cmd_mutex
  *	  fscache_addremove_sem
+ *	  object->marking
+ *	    freeze protection
+ *	      inode locks of the backing file system
  *	  volume->mutex
- *	    freeze protection, then inode locks of the backing file system
+ *	    inode locks, and never freeze protection
  *	cache->lists_lock
  *	  (inside fscache_withdraw_cookie(): locks of fscache)
  *	cache->space_lock, object->lock, cookie->lock
@@ -253,21 +256,25 @@ struct cachefiles_volume {
  * @cookie: The data cookie; the object holds a reference (I).
  * @volume: The volume it is in; fscache keeps it as long as the cookie (I).
  * @link: In cache->objects, empty once withdrawn (L).
- * @lock: Guards @file.
+ * @lock: Guards @file, @replacing, and @dirty while there is a file.
  * @file: The backing file, or NULL (O).
+ * @replacing: @after_thaw is going to replace @file, however often the cookie is invalidated
+ *	until then.
+ * @after_thaw: Does what has to wait for the backing file system to be thawed.
+ * @marking: Held while @file is marked as being written.
  * @leaving: Held by an operation that gives back its access on the cookie.  Guards
  *	@inval_counter, @ops and @old_ops.
  * @cuts_begun: Counts what was taken away from the file, see presence.c (A).
  * @cuts_done: The same, counted when it was done (A).
  * @distrusted: Nobody knows what is in @file; cachefiles_presence_distrust() sets it.
- * @dirty: @file is marked as being written by the netfs; belongs to the cookie's
- *	worker.
- * @inval_counter: Invalidations of the cookie that @file comes after; set by the
- *	cookie's worker while there is no file.
+ * @dirty: @file is marked as being written by the netfs, on the disk too if it was believed
+ *	there before.
+ * @inval_counter: Invalidations of the cookie that @file comes after; set by whoever makes
+ *	the file, while there is none.
  * @ops: Operations of the netfs that have begun since the last of these invalidations.
  * @old_ops: Operations that had begun before that.
  * @old_copies: The netfs may have in memory what it read before that, and store it later;
- *	set by the cookie's worker while there is no file, never cleared.
+ *	set by whoever makes the file, while there is none, never cleared.
  * @name: The name of the backing file (I).
  * @od: The daemon's side of the object; NULL unless the cache is on-demand (I).
  */
@@ -277,8 +284,11 @@ struct cachefiles_object {
 	struct fscache_cookie		*cookie;
 	struct cachefiles_volume	*volume;
 	struct list_head		link;
-	spinlock_t			lock;		/* file */
+	spinlock_t			lock;		/* file, replacing, dirty */
 	struct file			*file;
+	bool				replacing;
+	struct work_struct		after_thaw;
+	struct mutex			marking;	/* one at a time marks the file */
 	spinlock_t			leaving;	/* the last steps of operations */
 	atomic_t			cuts_begun;
 	atomic_t			cuts_done;
@@ -301,6 +311,13 @@ cachefiles_object_cache(const struct cachefiles_object *object)
 static inline struct cachefiles_object *cachefiles_cres_object(struct netfs_cache_resources *cres)
 {
 	return fscache_cres_cookie(cres)->cache_priv;
+}
+
+/* Would what the netfs writes be believed after a power cut, though it has not come to an end? */
+static inline bool cachefiles_object_is_unmarked(const struct cachefiles_object *object)
+{
+	return test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &object->cookie->flags) &&
+	       !READ_ONCE(object->dirty);
 }
 
 /* Is the backing file system frozen, or about to be? */
@@ -396,6 +413,7 @@ int cachefiles_io_write_init(void);
 void cachefiles_io_write_exit(void);
 int cachefiles_io_delegate(int (*run)(void *data), void *data);
 int cachefiles_io_insist(int (*run)(void *data), void *data);
+void cachefiles_io_queue_frozen(struct work_struct *work);
 ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,
 			    struct iov_iter *from);
 int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *file,
@@ -408,6 +426,8 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
  * namei.c
  */
 bool cachefiles_namei_is_marked(struct dentry *dentry);
+int cachefiles_namei_make_dir(struct cachefiles_cache *cache, struct dentry *parent,
+			      const char *name);
 struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct dentry *parent,
 					const char *name, bool make, bool *is_new);
 bool cachefiles_namei_ignores_case(struct cachefiles_cache *cache);
@@ -465,6 +485,7 @@ bool cachefiles_object_has_old_ops(struct cachefiles_object *object);
 struct file *cachefiles_object_get_valid_file(struct cachefiles_object *object,
 					      unsigned int inval_counter);
 int cachefiles_object_attach(struct cachefiles_object *object, loff_t size);
+void cachefiles_object_mark(struct cachefiles_object *object);
 void cachefiles_object_withdraw_all(struct cachefiles_cache *cache);
 int cachefiles_object_init(void);
 void cachefiles_object_exit(void);

@@ -24,14 +24,14 @@
 static struct workqueue_struct *cachefiles_io_wq;
 
 /*
- * How many writes wait at most for a file system to be thawed, each with a worker and what
- * it is to write.
+ * How many writes wait at most for a file system to be thawed, or for their object to be
+ * marked, each with a worker and what it is to write.
  */
-#define CACHEFILES_MAX_FROZEN	64
+#define CACHEFILES_MAX_DEFERRED	64
 
 /* Where they wait, so that nothing else waits for them. */
 static struct workqueue_struct *cachefiles_frozen_wq;
-static atomic_t cachefiles_nr_frozen;
+static atomic_t cachefiles_nr_deferred;
 
 /**
  * cachefiles_io_write_init - Set up what writes need
@@ -44,7 +44,7 @@ int cachefiles_io_write_init(void)
 	if (!cachefiles_io_wq)
 		return -ENOMEM;
 	cachefiles_frozen_wq = alloc_workqueue("cachefiles_frozen", WQ_UNBOUND | WQ_MEM_RECLAIM,
-					       CACHEFILES_MAX_FROZEN);
+					       CACHEFILES_MAX_DEFERRED);
 	if (!cachefiles_frozen_wq) {
 		destroy_workqueue(cachefiles_io_wq);
 		return -ENOMEM;
@@ -129,6 +129,17 @@ int cachefiles_io_insist(int (*run)(void *data), void *data)
 	return cachefiles_was_killed(ret) ? cachefiles_io_delegate(run, data) : ret;
 }
 
+/**
+ * cachefiles_io_queue_frozen - Have a worker do something that may wait for a thaw
+ * @work: What to do; nothing else waits for it.
+ *
+ * Context: any.
+ */
+void cachefiles_io_queue_frozen(struct work_struct *work)
+{
+	queue_work(cachefiles_frozen_wq, work);
+}
+
 static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_iter *from)
 {
 	struct kiocb iocb = {
@@ -171,6 +182,9 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
 	unsigned int nofs;
 	ssize_t ret;
 
+	/* Its readers get nothing of it any more. */
+	if (READ_ONCE(object->distrusted))
+		return -EIO;
 	ret = cachefiles_space_begin_write(cache, len);
 	if (ret)
 		return ret;
@@ -182,9 +196,6 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
 			ret = cachefiles_io_do_write(file, pos, from);
 		memalloc_nofs_restore(nofs);
 	}
-	/* Its readers get nothing of it any more. */
-	if (READ_ONCE(object->distrusted))
-		return -EIO;
 	cachefiles_space_end_write(cache, len);
 	if (ret < (ssize_t)len) {
 		ssize_t kept = ret < 0 ? 0 : round_down(ret, CACHEFILES_GRANULE);
@@ -210,7 +221,8 @@ ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file,
  * @len: Bytes (I).
  * @from: What to write, of one that has to wait.
  * @segments: Array that belongs to @from, or NULL.
- * @frozen: The backing file system is frozen, so nothing has been submitted.
+ * @early: The backing file system is frozen or the object is not marked yet, so nothing has
+ *	been submitted.
  * @error: What to tell the netfs when it was cleared up.
  * @term_func: Called with the result; NULL if the caller waits (I).
  * @term_priv: Its argument (I).
@@ -224,7 +236,7 @@ struct cachefiles_write {
 	size_t				len;
 	struct iov_iter			from;
 	const void			*segments;
-	bool				frozen;
+	bool				early;
 	int				error;
 	netfs_io_terminated_t		term_func;
 	void				*term_priv;
@@ -355,8 +367,9 @@ static ssize_t cachefiles_write_issue(struct cachefiles_write *write, struct iov
 	ret = cachefiles_inject_write_error();
 	if (ret || !write->len)
 		return ret;
-	write->frozen = !cachefiles_write_begin(cachefiles_object_cache(write->object), iocb, wait);
-	if (write->frozen)
+	write->early = cachefiles_object_is_unmarked(write->object) ||
+		       !cachefiles_write_begin(cachefiles_object_cache(write->object), iocb, wait);
+	if (write->early)
 		return -EBUSY;
 	fscache_count_write();
 	ret = iocb->ki_filp->f_op->write_iter(iocb, from);
@@ -366,8 +379,8 @@ static ssize_t cachefiles_write_issue(struct cachefiles_write *write, struct iov
 }
 
 /*
- * -EIOCBQUEUED if cachefiles_write_done() is called.  Unless it may @wait, write->frozen is
- * set if the file system is frozen.
+ * -EIOCBQUEUED if cachefiles_write_done() is called.  With write->early set, it may be tried
+ * again after cachefiles_object_mark(), and with leave to @wait for the thaw.
  */
 static ssize_t cachefiles_write_submit(struct cachefiles_write *write, struct iov_iter *from,
 				       bool wait)
@@ -430,15 +443,16 @@ static int cachefiles_write_submitted(struct cachefiles_write *write, ssize_t re
 	return ret;
 }
 
-static void cachefiles_write_frozen_work(struct work_struct *work)
+static void cachefiles_write_deferred_work(struct work_struct *work)
 {
 	struct cachefiles_write *write = container_of(work, struct cachefiles_write, work);
 	ssize_t ret;
 
 	/* From now on it is for a write that fails. */
 	INIT_WORK(&write->work, cachefiles_write_fail_work);
+	cachefiles_object_mark(write->object);
 	ret = cachefiles_write_submit(write, &write->from, true);
-	atomic_dec(&cachefiles_nr_frozen);
+	atomic_dec(&cachefiles_nr_deferred);
 	cachefiles_write_submitted(write, ret);
 }
 
@@ -453,17 +467,20 @@ static int cachefiles_write_copy_iter(struct cachefiles_write *write, struct iov
 	return 0;
 }
 
-/* Lets a worker wait for the thaw, who then has all claims on the write; or returns false. */
+/*
+ * Lets a worker wait for the thaw and mark the object, who then has all claims on the write;
+ * or returns false.
+ */
 static bool cachefiles_write_defer(struct cachefiles_write *write, struct iov_iter *from)
 {
 	if (!write->term_func)
 		return false;
-	if (atomic_inc_return(&cachefiles_nr_frozen) > CACHEFILES_MAX_FROZEN ||
+	if (atomic_inc_return(&cachefiles_nr_deferred) > CACHEFILES_MAX_DEFERRED ||
 	    cachefiles_write_copy_iter(write, from)) {
-		atomic_dec(&cachefiles_nr_frozen);
+		atomic_dec(&cachefiles_nr_deferred);
 		return false;
 	}
-	INIT_WORK(&write->work, cachefiles_write_frozen_work);
+	INIT_WORK(&write->work, cachefiles_write_deferred_work);
 	queue_work(cachefiles_frozen_wq, &write->work);
 	return true;
 }
@@ -482,8 +499,8 @@ static bool cachefiles_write_defer(struct cachefiles_write *write, struct iov_it
  * If it fails, the range is missing when the netfs is told.
  *
  * The caller does not wait for the backing file system to be thawed, unless there are data
- * in the range that can't be kept: a worker does, or if @term_func is NULL or too many wait
- * already, the write is refused.
+ * in the range that can't be kept, nor for the object to be marked as being written: a worker
+ * does, or if @term_func is NULL or too many wait already, the write is refused.
  *
  * Context: process; the caller may be writing back, so nothing is allocated into a
  * file system.
@@ -522,8 +539,8 @@ int cachefiles_io_write_async(struct cachefiles_object *object, struct file *fil
 		ret = cachefiles_write_submit_limited(write, from);
 	else
 		ret = cachefiles_write_submit(write, from, false);
-	/* Unless it is frozen, it may have been completed. */
-	if (ret == -EBUSY && write->frozen && cachefiles_write_defer(write, from))
+	/* Unless it is too early, it may have been completed. */
+	if (ret == -EBUSY && write->early && cachefiles_write_defer(write, from))
 		return -EIOCBQUEUED;
 	return cachefiles_write_submitted(write, ret);
 }

@@ -248,6 +248,29 @@ struct dentry *cachefiles_namei_get_dir(struct cachefiles_cache *cache, struct d
 }
 
 /**
+ * cachefiles_namei_make_dir - See to it that a directory is there
+ * @cache: The cache
+ * @parent: Where it is to be; in use
+ * @name: Its name
+ *
+ * Context: May sleep, and waits for the backing file system to be thawed; no lock of it is
+ * held.
+ * Return: 0; -ENOBUFS if there is too little space; or an error of the backing file system.
+ */
+int cachefiles_namei_make_dir(struct cachefiles_cache *cache, struct dentry *parent,
+			      const char *name)
+{
+	bool dummy;
+	int ret = 0;
+
+	with_cache_creds(cache) {
+		ret = cachefiles_namei_mkdir(cache, parent, name, &dummy);
+		cachefiles_namei_error(cache, "making a directory", ret);
+	}
+	return ret;
+}
+
+/**
  * cachefiles_namei_ignores_case - Does the file system take names for others?
  * @cache: The cache; its root and store are open
  *

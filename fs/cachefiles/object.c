@@ -15,6 +15,8 @@
 static struct kmem_cache *cachefiles_object_cache_slab;
 static atomic_t cachefiles_object_debug_id;
 
+static void cachefiles_object_after_thaw(struct work_struct *work);
+
 static struct cachefiles_object *cachefiles_object_alloc(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object;
@@ -35,6 +37,8 @@ static struct cachefiles_object *cachefiles_object_alloc(struct fscache_cookie *
 	object->inval_counter = READ_ONCE(cookie->inval_counter);
 	INIT_LIST_HEAD(&object->link);
 	spin_lock_init(&object->lock);
+	INIT_WORK(&object->after_thaw, cachefiles_object_after_thaw);
+	mutex_init(&object->marking);
 	spin_lock_init(&object->leaving);
 	object->name = name;
 	fscache_count_object(cachefiles_object_cache(object)->fscache);
@@ -62,6 +66,7 @@ void cachefiles_object_put(struct cachefiles_object *object)
 	if (object->od)
 		cachefiles_ondemand_put(object->od);
 	fscache_put_cookie(object->cookie, fscache_cookie_put_object);
+	mutex_destroy(&object->marking);
 	kfree(object->name);
 	kmem_cache_free(cachefiles_object_cache_slab, object);
 	/* Whoever waits for the objects may now take the cache away. */
@@ -359,7 +364,7 @@ static struct file *cachefiles_object_create(struct cachefiles_object *object, b
 		cachefiles_namei_release(cache, file, false);
 		return ERR_PTR(ret);
 	}
-	object->dirty = dirty;
+	WRITE_ONCE(object->dirty, dirty);
 	return file;
 }
 
@@ -496,25 +501,60 @@ static struct cachefiles_object *cachefiles_object_new(struct fscache_cookie *co
  */
 static void cachefiles_object_mark_dirty(struct cachefiles_object *object, struct file *file)
 {
-	if (cachefiles_xattr_set_object(object, file, true))
-		cachefiles_xattr_remove_object(object, file);
-	else
-		object->dirty = true;
-	cachefiles_object_sync(object, file);
+	int ret;
+
+	cachefiles_delay(CACHEFILES_DELAY_MARK_DIRTY);
+	ret = cachefiles_xattr_set_object(object, file, true);
+	if (ret)
+		ret = cachefiles_xattr_remove_object(object, file);
+	if (!ret)
+		ret = cachefiles_object_sync(object, file);
+	if (ret)
+		return;
+	/* It may have been replaced meanwhile. */
+	guard(spinlock)(&object->lock);
+	if (object->file == file)
+		WRITE_ONCE(object->dirty, true);
+}
+
+/**
+ * cachefiles_object_mark - See to it that the netfs may write to an object
+ * @object: An object of the original mode.
+ *
+ * Nothing is to be written before it is marked, but it need not be if the netfs is not going
+ * to write.  If it can't be marked, cachefiles_object_is_unmarked() goes on to say so.
+ *
+ * Context: process, may sleep for the backing file system and waits for it to be thawed;
+ * allocates nothing into another one.
+ */
+void cachefiles_object_mark(struct cachefiles_object *object)
+{
+	unsigned int nofs;
+	struct file *file;
+
+	guard(mutex)(&object->marking);
+	if (!cachefiles_object_is_unmarked(object))
+		return;
+	file = cachefiles_object_get_file(object);
+	if (file) {
+		nofs = memalloc_nofs_save();
+		cachefiles_object_mark_dirty(object, file);
+		memalloc_nofs_restore(nofs);
+		fput(file);
+	}
 }
 
 static void cachefiles_object_prepare_to_write(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
-	struct file *file;
 
-	if (object->od || object->dirty)
+	if (object->od)
 		return;
-	file = cachefiles_object_get_file(object);
-	if (file) {
-		cachefiles_object_mark_dirty(object, file);
-		fput(file);
-	}
+	/* Whoever reads may have to wait for the cookie's worker. */
+	if (cachefiles_cache_is_frozen(cachefiles_object_cache(object)))
+		cachefiles_io_queue_frozen(&object->after_thaw);
+	else
+		cachefiles_object_mark(object);
 }
 
 /* From when the object is published, fscache has it withdrawn if this fails. */
@@ -613,9 +653,11 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 	struct cachefiles_object *object = cookie->cache_priv;
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	struct file *file;
+	bool keep;
 
 	cachefiles_delay(CACHEFILES_DELAY_WITHDRAW);
 	cachefiles_object_wait_for_leaving(object);
+	flush_work(&object->after_thaw);
 	scoped_guard(spinlock, &cache->lists_lock)
 		list_del_init(&object->link);
 	cachefiles_ondemand_drop(object);
@@ -639,6 +681,51 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 }
 
 /*
+ * Is the file to be replaced by another worker, since that would have to wait for the thaw?
+ * One who is at it already takes notice of what the cookie is told meanwhile.
+ */
+static bool cachefiles_object_replace_later(struct cachefiles_object *object)
+{
+	scoped_guard(spinlock, &object->lock) {
+		if (object->replacing)
+			return true;
+		if (!cachefiles_cache_is_frozen(cachefiles_object_cache(object)))
+			return false;
+		object->replacing = true;
+	}
+	cachefiles_io_queue_frozen(&object->after_thaw);
+	return true;
+}
+
+/* Is that over?  From then on, the cookie's worker replaces the file again. */
+static bool cachefiles_object_end_replacing(struct cachefiles_object *object, int error)
+{
+	guard(spinlock)(&object->lock);
+	if (!error && cachefiles_object_outdated(object))
+		return false;
+	object->replacing = false;
+	return true;
+}
+
+static void cachefiles_object_after_thaw(struct work_struct *work)
+{
+	struct cachefiles_object *object = container_of(work, struct cachefiles_object,
+							after_thaw);
+	int ret;
+
+	if (READ_ONCE(object->replacing)) {
+		do {
+			ret = cachefiles_object_replace(object,
+							cachefiles_object_take_file(object));
+		} while (!cachefiles_object_end_replacing(object, ret));
+		if (ret)
+			cachefiles_object_missed(object->volume);
+	}
+	/* It may have been asked for while there was no file. */
+	cachefiles_object_mark(object);
+}
+
+/*
  * The netfs says that nothing of what is stored is right any more.  I/O that is
  * going on keeps the old file, which has no name then.  What a daemon serves never
  * changes, so an on-demand object can't be invalidated.
@@ -655,26 +742,18 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
  */
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
-	bool keep;
 	struct cachefiles_object *object = cookie->cache_priv;
-	struct file *file;
-	bool frozen;
+	bool later;
 	int ret;
 
 	if (object->od)
 		return false;
-	frozen = cachefiles_cache_is_frozen(cachefiles_object_cache(object));
-	file = cachefiles_object_take_file(object);
-	if (frozen)
-		fscache_resume_after_invalidation(cookie);
-	ret = cachefiles_object_replace(object, file);
+	later = cachefiles_object_replace_later(object);
+	ret = later ? 0 : cachefiles_object_replace(object, cachefiles_object_take_file(object));
+	fscache_resume_after_invalidation(cookie);
 	/* For any that comes from then on, FS-Cache asks. */
-	if (!frozen) {
-		fscache_resume_after_invalidation(cookie);
-		if (!ret && cachefiles_object_outdated(object))
-			ret = cachefiles_object_replace(object,
-							cachefiles_object_take_file(object));
-	}
+	if (!later && !ret && cachefiles_object_outdated(object))
+		ret = cachefiles_object_replace(object, cachefiles_object_take_file(object));
 	if (ret)
 		cachefiles_object_missed(object->volume);
 	return true;

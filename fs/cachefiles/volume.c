@@ -18,18 +18,22 @@
 /*
  * Finds or makes the directory of @volume and marks it in use.  One that belongs
  * to another generation of the volume, or to none that can be told, goes to the
- * graveyard.
+ * graveyard.  In original mode nothing is made or moved while the file system is frozen: all
+ * who read files of the volume would have to wait for the thaw, though there is a server.
  */
 static int cachefiles_volume_open(struct cachefiles_volume *volume, const char *name)
 {
 	struct cachefiles_cache *cache = volume->cache;
+	bool frozen = !cache->queue && cachefiles_cache_is_frozen(cache);
 	struct dentry *dentry;
 	bool is_new;
 	int tries;
 	int ret;
 
 	for (tries = 0; tries < CACHEFILES_VOLUME_TRIES; tries++) {
-		dentry = cachefiles_namei_get_dir(cache, cache->store, name, true, &is_new);
+		dentry = cachefiles_namei_get_dir(cache, cache->store, name, !frozen, &is_new);
+		if (frozen && dentry == ERR_PTR(-ENOENT))
+			return -EBUSY;
 		if (IS_ERR(dentry))
 			return PTR_ERR(dentry);
 
@@ -44,7 +48,9 @@ static int cachefiles_volume_open(struct cachefiles_volume *volume, const char *
 		/* Not marked any more when it is in the graveyard, or nobody can empty that. */
 		dget(dentry);
 		cachefiles_namei_put_dir(dentry);
-		if (ret == -ESTALE) {
+		if (ret == -ESTALE && frozen) {
+			ret = -EBUSY;
+		} else if (ret == -ESTALE) {
 			cachefiles_debug("volume %s is stale\n", name);
 			ret = cachefiles_namei_bury(cache, cache->store, dentry);
 			cachefiles_delay(CACHEFILES_DELAY_BURIED);
@@ -247,21 +253,10 @@ void cachefiles_volume_free_all(struct cachefiles_cache *cache)
 	wait_var_event(&cache->volumes, cachefiles_volume_none_left(cache));
 }
 
-/**
- * cachefiles_volume_fanout - Find the directory for an object's file
- * @volume: The volume
- * @key_hash: Hash of the object's key; its lowest byte says which directory
- * @make: Make it if it is not there
- *
- * Context: May sleep; no lock of the backing file system is held.
- * Return: A directory that lives as long as the volume, no reference is passed;
- * or the error of cachefiles_namei_get_dir().
- */
-struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash, bool make)
+static struct dentry *cachefiles_volume_find_fanout(struct cachefiles_volume *volume,
+						    unsigned int i, const char *name)
 {
-	unsigned int i = key_hash % CACHEFILES_FANOUTS;
 	struct dentry *dentry;
-	char name[sizeof("@ff")];
 
 	/* Pairs with the release below. */
 	dentry = smp_load_acquire(&volume->fanout[i]);
@@ -271,14 +266,45 @@ struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 ke
 	guard(mutex)(&volume->mutex);
 	dentry = volume->fanout[i];
 	if (!dentry) {
-		snprintf(name, sizeof(name), "@%02x", i);
-		dentry = cachefiles_namei_get_dir(volume->cache, volume->dentry, name, make,
+		dentry = cachefiles_namei_get_dir(volume->cache, volume->dentry, name, false,
 						  NULL);
 		if (!IS_ERR(dentry))
 			/* Pairs with the unlocked look above. */
 			smp_store_release(&volume->fanout[i], dentry);
 	}
 	return dentry;
+}
+
+/**
+ * cachefiles_volume_fanout - Find the directory for an object's file
+ * @volume: The volume
+ * @key_hash: Hash of the object's key; its lowest byte says which directory
+ * @make: Make it if it is not there
+ *
+ * Context: May sleep; no lock of the backing file system is held.  Unless it has to be made,
+ * does not wait for the backing file system to be thawed.
+ * Return: A directory that lives as long as the volume, no reference is passed;
+ * or the error of cachefiles_namei_get_dir().
+ */
+struct dentry *cachefiles_volume_fanout(struct cachefiles_volume *volume, u32 key_hash, bool make)
+{
+	unsigned int i = key_hash % CACHEFILES_FANOUTS;
+	struct dentry *dentry;
+	char name[sizeof("@ff")];
+	int tries;
+	int ret;
+
+	snprintf(name, sizeof(name), "@%02x", i);
+	for (tries = 0; tries < CACHEFILES_VOLUME_TRIES; tries++) {
+		dentry = cachefiles_volume_find_fanout(volume, i, name);
+		if (!make || dentry != ERR_PTR(-ENOENT))
+			return dentry;
+		/* Without the lock, which those want who do not wait for the thaw. */
+		ret = cachefiles_namei_make_dir(volume->cache, volume->dentry, name);
+		if (ret)
+			return ERR_PTR(ret);
+	}
+	return ERR_PTR(-EAGAIN);
 }
 
 static void cachefiles_volume_drop_note(struct cachefiles_volume *volume, unsigned long id)

@@ -135,6 +135,123 @@ TEST_F(device, invalidated_while_frozen)
 	close(l.nf);
 }
 
+/* Nor does anybody wait who comes after another invalidation, or after somebody who writes. */
+TEST_F_TIMEOUT(device, d39_invalidated_twice, 120)
+{
+	struct target t = { .nf = cf_nf_open() };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	int vol, fd, ret;
+	long long end;
+
+	if (t.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(t.nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	t.c = cf_nf_file(t.nf, vol, "file", NULL, 0, 8192, false);
+	ASSERT_LT(0, t.c);
+	ASSERT_EQ(0, cf_nf_fill(t.nf, t.c, 1, 8192));
+	fd = cf_freeze(e->dir);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_nf_use(t.nf, t.c, true));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(0, cf_nf_invalidate(t.nf, t.c, NULL, 0, 8192, false));
+		EXPECT_EQ(0, cf_nf_wait(t.nf, t.c, CF_STATE(CF_ACTIVE), 0, 0, PROMPT, NULL));
+	}
+	ASSERT_EQ(0, cf_child_with(&r, t.nf, do_look, &t));
+	EXPECT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
+	cf_thaw(fd);
+	EXPECT_EQ(0, res.err);
+
+	end = cf_now() + cf_ms(LONG);
+	do {
+		ret = cf_nf_fill(t.nf, t.c, 2, 8192);
+	} while (ret == -ENOBUFS && cf_now() < end && !poll(NULL, 0, 10));
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(0, cf_nf_check(t.nf, t.c, 2, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_unuse(t.nf, t.c));
+	ASSERT_EQ(0, cf_nf_detach(t.nf, t.c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(t.nf, vol, NULL, 0, false));
+	close(t.nf);
+}
+
+struct lookup {
+	struct cf_task	task;
+	int		nf, vol;
+	const char	*name;
+};
+
+static int do_lookup(void *arg)
+{
+	const struct lookup *l = arg;
+
+	return cf_nf_file(l->nf, l->vol, l->name, NULL, 0, 8192, false);
+}
+
+/* What is there is found, also while new files wait for the thaw, and new volumes do without. */
+TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
+{
+	struct lookup old = { .nf = cf_nf_open(), .name = "file" }, other;
+	struct cf_env *e = &self->e;
+	char path[512] = "", dir[512], name[16];
+	int fd, c, new, found, ret;
+
+	if (old.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	old.vol = cf_nf_volume(old.nf, e->volume, e->tag, NULL, 0);
+	c = cf_nf_file(old.nf, old.vol, old.name, NULL, 0, 8192, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(old.nf, c, 1, 8192));
+	ASSERT_EQ(0, cf_nf_detach(old.nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(old.nf, old.vol, NULL, 0, false));
+
+	/* The volume knows no directory yet, and the new file is in one that is not there. */
+	old.vol = cf_nf_volume(old.nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, old.vol);
+	c = cf_nf_file(old.nf, old.vol, "attach", NULL, 0, 8192, false);
+	ASSERT_LT(0, c);
+	for (int i = 0; !path[0] || !access(dir, F_OK); i++) {
+		snprintf(name, sizeof(name), "new%d", i);
+		ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, name, strlen(name), path,
+					sizeof(path)));
+		snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(path, '/') - path), path);
+	}
+	new = cf_nf_cookie(old.nf, old.vol, name, strlen(name), NULL, 0, 8192);
+	ASSERT_LT(0, new);
+	fd = cf_freeze(e->dir);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_nf_use(old.nf, new, false));
+	EXPECT_EQ(0, cf_nf_wait(old.nf, new, CF_STATE(CF_CREATING), 0, 0, LONG, NULL));
+	ASSERT_EQ(0, cf_task_start(&old.task, do_lookup, &old));
+	EXPECT_EQ(0, cf_task_wait(&old.task, &found, PROMPT));
+	EXPECT_LT(0, found);
+	EXPECT_EQ(0, cf_nf_check(old.nf, found, 1, 0, 8192, 8192));
+	other = (struct lookup){ .nf = old.nf, .name = "file" };
+	other.vol = cf_nf_volume(old.nf, "other", e->tag, NULL, 0);
+	ASSERT_LT(0, other.vol);
+	ASSERT_EQ(0, cf_task_start(&other.task, do_lookup, &other));
+	EXPECT_EQ(0, cf_task_wait(&other.task, &ret, PROMPT));
+	EXPECT_EQ(-ENOBUFS, ret);
+	cf_thaw(fd);
+
+	EXPECT_EQ(0, cf_nf_wait(old.nf, new, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	ret = cf_nf_file(old.nf, other.vol, "again", NULL, 0, 8192, false);
+	ASSERT_LT(0, ret);
+	EXPECT_EQ(0, cf_nf_fill(old.nf, ret, 1, 8192));
+	ASSERT_EQ(0, cf_nf_detach(old.nf, ret, false));
+	ASSERT_EQ(0, cf_nf_volume_end(old.nf, other.vol, NULL, 0, false));
+	ASSERT_EQ(0, cf_nf_detach(old.nf, found, false));
+	ASSERT_EQ(0, cf_nf_detach(old.nf, new, false));
+	ASSERT_EQ(0, cf_nf_detach(old.nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(old.nf, old.vol, NULL, 0, false));
+	close(old.nf);
+}
+
 /* An operation that can't begin, for want of the file that is being made, does not go on. */
 TEST_F(device, d46_not_begun)
 {
@@ -263,6 +380,33 @@ TEST_F(device, d39_reader_is_killed)
 	EXPECT_EQ(0, res.err);
 	EXPECT_EQ(-1, res.bad);
 	cf_server_stop(&s);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* A volume that is new is waited for where there is no server to read from instead. */
+TEST_F(device, new_volume_while_frozen)
+{
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind(e));
+	fd = cf_freeze(e->dir);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_env_mount(e));
+	ASSERT_EQ(0, start_stat(e, &r, "file"));
+	EXPECT_EQ(-ETIMEDOUT, cf_reader_wait(&r, &res, BRIEF));
+	cf_thaw(fd);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+	EXPECT_EQ(0, res.err);
+	EXPECT_EQ(MB, res.n);
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 

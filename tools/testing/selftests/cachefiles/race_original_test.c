@@ -6,6 +6,7 @@
 #include "harness.h"
 
 #include <sched.h>
+#include <sys/ioctl.h>
 
 #include "lib/delay.h"
 #include "lib/task.h"
@@ -404,6 +405,49 @@ TEST_F(original, d81_invalidated_during_lookup)
 	ASSERT_LT(0, c);
 	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, FILE_SIZE, FILE_SIZE));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+/*
+ * Who writes to a file that was believed has it marked first: a power cut would leave it with
+ * what the server may never get.
+ */
+TEST_F(original, d45_written_before_the_mark)
+{
+	struct cf_netfs_write w = { .start = 4096, .len = 4096, .i_size = FILE_SIZE,
+				    .how = CF_IO_ISSUE, .timeout_ms = 1 };
+	long long end = cf_now() + cf_ms(3 * LONG);
+	unsigned char buf[4096];
+	int c, trap, ret;
+
+	c = cf_nf_file(self->nf, self->vol, "file", aux, sizeof(aux), FILE_SIZE, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_store(self->nf, c, 1, 0, 4096, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_note_release(self->nf, c));
+	trap = cf_delay_arm("mark_dirty", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_EQ(0, cf_nf_use(self->nf, c, true));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+
+	cf_pattern(1, 4096, buf, sizeof(buf));
+	w.cookie = c;
+	w.buf = (unsigned long)buf;
+	EXPECT_GT(0, ioctl(self->nf, CF_NETFS_WRITE, &w));
+	EXPECT_EQ(ETIMEDOUT, errno);
+	EXPECT_EQ(0, cf_nf_absent(self->nf, c, 4096, FILE_SIZE - 4096, FILE_SIZE));
+	/* Who wants to wait is refused. */
+	ASSERT_EQ(0, cf_nf_write(self->nf, c, 0, buf, 8192, sizeof(buf), FILE_SIZE,
+				 CF_IO_ISSUE | CF_IO_SYNC, &w));
+	EXPECT_EQ(-EBUSY, w.ret);
+	EXPECT_EQ(0, cf_nf_check(self->nf, c, 1, 0, 4096, FILE_SIZE));
+
+	EXPECT_EQ(0, cf_delay_go(trap));
+	do {
+		ret = cf_nf_check(self->nf, c, 1, 0, 8192, FILE_SIZE);
+	} while (ret == -ENODATA && cf_now() < end && !poll(NULL, 0, 10));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(0, cf_nf_absent(self->nf, c, 8192, FILE_SIZE - 8192, FILE_SIZE));
+	ASSERT_EQ(0, cf_nf_unuse(self->nf, c));
+	ASSERT_EQ(0, cf_nf_detach(self->nf, c, false));
 }
 
 /*
