@@ -191,10 +191,50 @@ static int do_lookup(void *arg)
 	return cf_nf_file(l->nf, l->vol, l->name, NULL, 0, 8192, false);
 }
 
-/* What is there is found, also while new files wait for the thaw, and new volumes do without. */
+/* If there is no space for the new file after the thaw, there is none, and nothing of the old. */
+TEST_F_TIMEOUT(device, no_space_after_the_thaw, 120)
+{
+	int nf = cf_nf_open(), vol, c, fd;
+	struct cf_env *e = &self->e;
+
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	if (cf_error_injection(0))
+		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	c = cf_nf_file(nf, vol, "file", NULL, 0, 8192, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 8192));
+	fd = cf_freeze(e->dir);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, 8192, false));
+	EXPECT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, PROMPT, NULL));
+	EXPECT_EQ(0, cf_error_injection(1));
+	cf_thaw(fd);
+	EXPECT_EQ(0, cf_nf_detach(nf, c, false));
+	EXPECT_EQ(0, cf_error_injection(0));
+
+	c = cf_nf_file(nf, vol, "file", NULL, 0, 8192, false);
+	ASSERT_LT(0, c);
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 8192, 8192));
+	EXPECT_EQ(0, cf_nf_fill(nf, c, 2, 8192));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	close(nf);
+}
+
+/*
+ * What is there is found, also while new files wait for the thaw. Volumes that are new, or
+ * stale, do without.
+ */
 TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
 {
-	struct lookup old = { .nf = cf_nf_open(), .name = "file" }, other;
+	struct lookup old = { .nf = cf_nf_open(), .name = "file" }, other[2];
+	const char *const names[2] = { "new", "stale" };
 	struct cf_env *e = &self->e;
 	char path[512] = "", dir[512], name[16];
 	int fd, c, new, found, ret;
@@ -209,6 +249,11 @@ TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
 	ASSERT_EQ(0, cf_nf_fill(old.nf, c, 1, 8192));
 	ASSERT_EQ(0, cf_nf_detach(old.nf, c, false));
 	ASSERT_EQ(0, cf_nf_volume_end(old.nf, old.vol, NULL, 0, false));
+	old.vol = cf_nf_volume(old.nf, names[1], e->tag, "1", 1);
+	c = cf_nf_file(old.nf, old.vol, old.name, NULL, 0, 8192, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_detach(old.nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(old.nf, old.vol, "1", 1, false));
 
 	/* The volume knows no directory yet, and the new file is in one that is not there. */
 	old.vol = cf_nf_volume(old.nf, e->volume, e->tag, NULL, 0);
@@ -231,20 +276,24 @@ TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
 	EXPECT_EQ(0, cf_task_wait(&old.task, &found, PROMPT));
 	EXPECT_LT(0, found);
 	EXPECT_EQ(0, cf_nf_check(old.nf, found, 1, 0, 8192, 8192));
-	other = (struct lookup){ .nf = old.nf, .name = "file" };
-	other.vol = cf_nf_volume(old.nf, "other", e->tag, NULL, 0);
-	ASSERT_LT(0, other.vol);
-	ASSERT_EQ(0, cf_task_start(&other.task, do_lookup, &other));
-	EXPECT_EQ(0, cf_task_wait(&other.task, &ret, PROMPT));
-	EXPECT_EQ(-ENOBUFS, ret);
+	for (int i = 0; i < 2; i++) {
+		other[i] = (struct lookup){ .nf = old.nf, .name = "file" };
+		other[i].vol = cf_nf_volume(old.nf, names[i], e->tag, "2", 1);
+		ASSERT_LT(0, other[i].vol);
+		ASSERT_EQ(0, cf_task_start(&other[i].task, do_lookup, &other[i]));
+		EXPECT_EQ(0, cf_task_wait(&other[i].task, &ret, PROMPT));
+		EXPECT_EQ(-ENOBUFS, ret);
+	}
 	cf_thaw(fd);
 
 	EXPECT_EQ(0, cf_nf_wait(old.nf, new, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
-	ret = cf_nf_file(old.nf, other.vol, "again", NULL, 0, 8192, false);
-	ASSERT_LT(0, ret);
-	EXPECT_EQ(0, cf_nf_fill(old.nf, ret, 1, 8192));
-	ASSERT_EQ(0, cf_nf_detach(old.nf, ret, false));
-	ASSERT_EQ(0, cf_nf_volume_end(old.nf, other.vol, NULL, 0, false));
+	for (int i = 0; i < 2; i++) {
+		ret = cf_nf_file(old.nf, other[i].vol, "again", NULL, 0, 8192, false);
+		ASSERT_LT(0, ret);
+		EXPECT_EQ(0, cf_nf_fill(old.nf, ret, 1, 8192));
+		ASSERT_EQ(0, cf_nf_detach(old.nf, ret, false));
+		ASSERT_EQ(0, cf_nf_volume_end(old.nf, other[i].vol, "2", 1, false));
+	}
 	ASSERT_EQ(0, cf_nf_detach(old.nf, found, false));
 	ASSERT_EQ(0, cf_nf_detach(old.nf, new, false));
 	ASSERT_EQ(0, cf_nf_detach(old.nf, c, false));
