@@ -281,7 +281,7 @@ static int do_poll_often(void *arg)
 	return 0;
 }
 
-TEST_F(race, d08_polled_all_the_time)
+TEST_F_TIMEOUT(race, d08_polled_all_the_time, 120)
 {
 	enum { POLLERS = 8, READERS = 4, PART = 2 * MB };
 	struct call c[POLLERS] = { };
@@ -303,7 +303,7 @@ TEST_F(race, d08_polled_all_the_time)
 	for (int i = 0; i < READERS; i++)
 		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, i * PART, PART));
 	for (int i = 0; i < READERS; i++) {
-		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));
+		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, 6 * LONG));
 		EXPECT_EQ(0, res.err);
 		EXPECT_EQ(-1, res.bad);
 	}

@@ -18,7 +18,7 @@
 #define FILES		6
 #define FILE_SIZE	150000
 /* A round of a load takes a fraction of this, also with others around. */
-#define HICCUP		LONG
+#define HICCUP		(2 * LONG)
 
 /* What a load in a child says of itself. */
 struct load {

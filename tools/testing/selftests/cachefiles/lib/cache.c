@@ -682,7 +682,7 @@ int cf_reader_wait(struct cf_reader *r, struct cf_result *res, int ms)
 		reap(r, cf_ms(1000));
 		return -EPIPE;
 	}
-	return reap(r, cf_ms(5000));
+	return reap(r, cf_ms(20000));
 }
 
 /* 1 when the reader has ended or has a result. */

@@ -639,7 +639,7 @@ int cf_server_fork(struct cf_server *s, bool restore)
 	}
 	if (!pid) {
 		cf_close_others(&sv[1], 1);
-		s->dev = cf_recv_fd(sv[1], cf_ms(5000));
+		s->dev = cf_recv_fd(sv[1], cf_ms(20000));
 		s->stop[0] = -1;
 		if (s->dev < 0)
 			_exit(2);
