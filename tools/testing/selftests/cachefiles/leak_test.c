@@ -118,7 +118,7 @@ TEST_F(device, d68_d72_open_fails)
 	close(nf);
 	close(e->dev);
 	e->dev = -1;
-	EXPECT_LE(0, cf_umount(e->dir, 0, LONG));
+	EXPECT_EQ(0, cf_umount_idle(e->dir, LONG));
 }
 
 /* A new file that can't get its size is let go of once, and nothing of it stays. */
@@ -157,7 +157,7 @@ TEST_F(device, d69_no_size_for_a_new_file)
 	ASSERT_LE(0, cf_env_umount(e, PROMPT));
 	close(e->dev);
 	e->dev = -1;
-	EXPECT_LE(0, cf_umount(e->dir, 0, LONG));
+	EXPECT_EQ(0, cf_umount_idle(e->dir, LONG));
 }
 
 /* With all debug messages there are. Kernel addresses begin with these digits. */

@@ -37,7 +37,7 @@ static int unstack(struct use *u)
 
 	if (!u->where[0])
 		return 0;
-	ret = umount(u->where) ? -errno : 0;
+	ret = cf_umount_idle(u->where, LONG);
 	rmdir(u->where);
 	u->where[0] = '\0';
 	return ret;

@@ -200,12 +200,9 @@ int cf_backing_fuse(struct cf_mounted *m, struct cf_env *e)
 
 int cf_backing_remount(struct cf_mounted *m)
 {
-	int ret;
-
 	if (!m->b->mkfs)
 		return 0;
-	ret = cf_umount(m->where, 0, 20000);
-	return ret < 0 ? ret : mount_image(m);
+	return cf_umount_idle(m->where, 20000) ?: mount_image(m);
 }
 
 void cf_backing_unmount(struct cf_mounted *m)
@@ -299,11 +296,13 @@ int cf_disk(struct cf_env *e, const char *how)
 		 "	dmsetup suspend --noflush --nolockfs $n\n"
 		 "	table \"0 $(blockdev --getsz $l) linear $l 0\"\n"
 		 "	dmsetup resume $n ;;\n"
-		 "remove) umount %3$s; dmsetup remove --retry $n &&\n"
+		 "remove) dmsetup remove --retry $n &&\n"
 		 "	losetup -d $(losetup -n -O NAME -j $i) ;;\n"
 		 "esac\n",
 		 getpid(), how, e->dir);
-	ret = cf_run(30000, argv);
+	ret = strcmp(how, "remove") ? 0 : cf_umount_idle(e->dir, 10000);
+	if (!ret)
+		ret = cf_run(30000, argv);
 	return ret > 0 ? -EIO : ret;
 }
 

@@ -448,6 +448,17 @@ int cf_umount(const char *where, int flags, int ms)
 	return res.err ? -res.err : (int)res.ms;
 }
 
+int cf_umount_idle(const char *where, int ms)
+{
+	long long end = cf_now() + cf_ms(ms);
+	int ret;
+
+	do {
+		ret = cf_umount(where, 0, ms);
+	} while (ret == -EBUSY && cf_now() < end && !poll(NULL, 0, 10));
+	return ret < 0 ? ret : 0;
+}
+
 int cf_env_umount(struct cf_env *e, int ms)
 {
 	int ret = cf_umount(e->mnt, 0, ms);

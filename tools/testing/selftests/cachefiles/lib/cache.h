@@ -59,6 +59,8 @@ int cf_error_injection(unsigned int bits);
 
 int cf_mount_od(const char *volume, const char *where, const char *opts);
 int cf_umount(const char *where, int flags, int ms);
+/* The same for what a worker of the kernel may still have to close a file of: 0 within @ms. */
+int cf_umount_idle(const char *where, int ms);
 /* As /proc/sys/vm/drop_caches has it: "1" for pages, "3" for inodes as well. */
 int cf_drop_caches(const char *what);
 int cf_run(int ms, const char *const argv[]);
