@@ -52,7 +52,7 @@ static void reap_daemon(struct __test_metadata *_metadata, struct cf_env *e, boo
 	kill(s.pid, SIGKILL);
 	EXPECT_EQ(0, cf_server_wait(&s, LONG));
 	if (frozen) {
-		cf_thaw(fd);
+		EXPECT_EQ(0, cf_thaw(fd));
 	} else {
 		EXPECT_EQ(0, cf_disk(e, "go"));
 	}
@@ -323,7 +323,7 @@ TEST_F(device, d46_not_begun)
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, 8192, false));
 	EXPECT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
 	EXPECT_EQ(0, cf_nf_resize(nf, c, 4096));
 	EXPECT_EQ(0, cf_delay_go(trap));
@@ -424,7 +424,7 @@ TEST_F(device, d39_reader_is_killed)
 	/* A write of the daemon holds no lock that anybody else needs. */
 	EXPECT_EQ(0, cf_poll(r[1].pipe, POLLIN, 0));
 	EXPECT_EQ(-EBUSY, cf_env_umount(e, PROMPT));
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
 	ASSERT_EQ(0, cf_reader_wait(&r[1], &res, LONG));
 	EXPECT_EQ(0, res.err);
 	EXPECT_EQ(-1, res.bad);
@@ -539,7 +539,7 @@ TEST_F(device, d39_reader_who_writes)
 	ASSERT_EQ(0, cf_task_wait(&freezing.task, &ret, LONG));
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&fill.task, &ret, 0));
-	cf_thaw(freezing.fd);
+	EXPECT_EQ(0, cf_thaw(freezing.fd));
 	ASSERT_EQ(0, cf_task_wait(&other.task, &ret, LONG));
 	EXPECT_EQ(0, ret);
 	ASSERT_EQ(0, cf_task_wait(&fill.task, &ret, LONG));

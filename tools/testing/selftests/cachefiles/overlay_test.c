@@ -308,7 +308,7 @@ TEST_F(overlay, d39_store_while_frozen)
 	EXPECT_EQ(0, cf_task_start(&store, do_write, u));
 	EXPECT_EQ(0, cf_task_wait(&store, &ret, PROMPT));
 	EXPECT_EQ(-EBUSY, ret);
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
 	EXPECT_EQ(0, cf_nf_fill(u->nf, u->c, 1, SIZE));
 	EXPECT_EQ(0, cf_nf_check(u->nf, u->c, 1, 0, SIZE, SIZE));
 	ASSERT_EQ(0, end(u));

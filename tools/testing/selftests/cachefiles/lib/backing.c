@@ -233,10 +233,12 @@ int cf_freeze(const char *dir)
 	return ret;
 }
 
-void cf_thaw(int fd)
+int cf_thaw(int fd)
 {
-	ioctl(fd, FITHAW, 0);
+	int ret = ioctl(fd, FITHAW, 0) ? -errno : 0;
+
 	close(fd);
+	return ret;
 }
 
 int cf_sync_fs(const char *dir)

@@ -51,7 +51,7 @@ void cf_backing_unmount(struct cf_mounted *m);
 int cf_overlay(const char *dir, const char *where);
 /* Freeze the file system of @dir: what cf_thaw() takes, or a negative errno. */
 int cf_freeze(const char *dir);
-void cf_thaw(int fd);
+int cf_thaw(int fd);
 /* Write what the file system of @dir has in memory: 0 or a negative errno. */
 int cf_sync_fs(const char *dir);
 /* Bytes in use on the file system of @dir, after everything has been written. */
