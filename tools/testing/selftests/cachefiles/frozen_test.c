@@ -99,13 +99,13 @@ static int do_look(void *arg)
  * What was invalidated can't be replaced before the thaw. Who wants it meanwhile does
  * without: he may be writing to the file system himself, and be what freezing waits for.
  */
-TEST_F(device, invalidated_while_frozen)
+TEST_F_TIMEOUT(device, invalidated_while_frozen, 120)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
 	struct cf_reader r;
-	long long end = cf_now() + cf_ms(3 * LONG);
 	struct target l;
+	long long end;
 	int vol, fd, ret;
 
 	l.nf = cf_nf_open();
@@ -123,7 +123,8 @@ TEST_F(device, invalidated_while_frozen)
 	ASSERT_EQ(0, cf_nf_invalidate(l.nf, l.c, NULL, 0, 8192, false));
 	ASSERT_EQ(0, cf_child_with(&r, l.nf, do_look, &l));
 	EXPECT_EQ(0, cf_reader_wait(&r, &res, LONG));
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
+	end = cf_now() + cf_ms(3 * LONG);
 	EXPECT_EQ(0, res.err);
 	do {
 		ret = cf_nf_fill(l.nf, l.c, 2, 8192);

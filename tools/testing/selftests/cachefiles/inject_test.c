@@ -12,6 +12,7 @@
 #include <sys/statfs.h>
 
 #include "lib/backing.h"
+#include "lib/task.h"
 
 #define NR	16			/* granules of the file */
 #define TOP	((__u64)NR * CF_GRANULE)
@@ -760,7 +761,7 @@ TEST_F_TIMEOUT(device, d50_stops_in_time, 120)
 }
 
 /* Space that a write was to take is given back if it fails. */
-TEST_F(device, failures_take_no_space)
+TEST_F_TIMEOUT(device, failures_take_no_space, 120)
 {
 	struct cf_env *e = &self->e;
 	const __u64 size = 64 * MB;
@@ -839,55 +840,42 @@ TEST_F_TIMEOUT(device, really_full, 60)
 
 /* --- frozen --- */
 
-/* A call in a thread, and whether it has come back. */
+/* A call in a thread, and what it is made with. */
 struct call {
 	int		nf, vol, c, fd;
-	int		(*fn)(struct call *t);
-	int		ret;
-	pthread_t	thread;
+	struct cf_task	task;
 };
 
-static void *run_call(void *arg)
+static int start(struct call *t, int (*fn)(void *arg))
 {
-	struct call *t = arg;
-
-	t->ret = t->fn(t);
-	return NULL;
-}
-
-static int start(struct call *t, int (*fn)(struct call *t))
-{
-	t->fn = fn;
-	return pthread_create(&t->thread, NULL, run_call, t);
+	return cf_task_start(&t->task, fn, t);
 }
 
 /* 0 or what it returned; -ETIMEDOUT if it is still at it. */
 static int finish(struct call *t, int ms)
 {
-	struct timespec ts;
+	int ret;
 
-	clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_sec += ms / 1000;
-	ts.tv_nsec += ms % 1000 * 1000000L;
-	if (ts.tv_nsec >= 1000000000L) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000L;
-	}
-	return pthread_timedjoin_np(t->thread, NULL, &ts) ? -ETIMEDOUT : t->ret;
+	return cf_task_wait(&t->task, &ret, ms) ?: ret;
 }
 
-static int do_freeze(struct call *t)
+static int do_freeze(void *arg)
 {
+	const struct call *t = arg;
+
 	return ioctl(t->fd, FIFREEZE, 0) ? -errno : 0;
 }
 
-static int do_store(struct call *t)
+static int do_store(void *arg)
 {
+	const struct call *t = arg;
+
 	return cf_nf_store(t->nf, t->c, 1, 8 * CF_GRANULE, 4 * CF_GRANULE, TOP);
 }
 
-static int do_write_back(struct call *t)
+static int do_write_back(void *arg)
 {
+	const struct call *t = arg;
 	struct cf_netfs_subreq a;
 	int ret;
 
@@ -898,15 +886,17 @@ static int do_write_back(struct call *t)
 	return ret ? ret : a.error;
 }
 
-static int do_create(struct call *t)
+static int do_create(void *arg)
 {
+	const struct call *t = arg;
 	int c = cf_nf_file(t->nf, t->vol, "new", NULL, 0, TOP, false);
 
 	return c < 0 ? c : cf_nf_detach(t->nf, c, false);
 }
 
-static int do_submit(struct call *t)
+static int do_submit(void *arg)
 {
+	const struct call *t = arg;
 	unsigned char buf[CF_GRANULE];
 	struct cf_netfs_write w;
 	int ret;
@@ -917,8 +907,9 @@ static int do_submit(struct call *t)
 	return ret ? ret : (int)w.ret;
 }
 
-static int do_misfit(struct call *t)
+static int do_misfit(void *arg)
 {
+	const struct call *t = arg;
 	struct cf_netfs_write w;
 	int ret = cf_nf_write(t->nf, t->c, 0, "abcde", 5 * CF_GRANULE + 5, 5, TOP,
 			      CF_IO_ISSUE | CF_IO_SYNC, &w);
@@ -927,8 +918,9 @@ static int do_misfit(struct call *t)
 }
 
 /* What submitting says. Nobody waits for the end. */
-static int do_submit_async(struct call *t)
+static int do_submit_async(void *arg)
 {
+	const struct call *t = arg;
 	unsigned char buf[CF_GRANULE];
 	struct cf_netfs_write w = {
 		.cookie = t->c, .start = 2 * CF_GRANULE, .len = sizeof(buf), .i_size = TOP,
@@ -941,8 +933,9 @@ static int do_submit_async(struct call *t)
 	return errno == ETIMEDOUT ? (int)w.ret : -errno;
 }
 
-static int do_write_back_new(struct call *t)
+static int do_write_back_new(void *arg)
 {
+	const struct call *t = arg;
 	struct cf_netfs_subreq a;
 	int ret;
 
@@ -992,7 +985,7 @@ TEST_F_TIMEOUT(device, frozen, 120)
 	freezer.fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ASSERT_LE(0, freezer.fd);
 	ASSERT_EQ(0, start(&freezer, do_freeze));
-	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+	ASSERT_EQ(0, finish(&freezer, LONG));
 
 	/* What is there is there; what would be written waits. */
 	EXPECT_EQ(0, cf_nf_check(t[0].nf, t[0].c, 1, 0, 8 * CF_GRANULE, TOP));
@@ -1007,14 +1000,14 @@ TEST_F_TIMEOUT(device, frozen, 120)
 
 	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
 	for (int i = 0; i < 3; i++) {
-		EXPECT_EQ(0, finish(&t[i], cf_ms(LONG)));
+		EXPECT_EQ(0, finish(&t[i], LONG));
 	}
 	EXPECT_EQ(0, cf_nf_check(t[0].nf, t[0].c, 1, 0, 14 * CF_GRANULE, TOP));
 	EXPECT_EQ(0, cf_nf_absent(t[0].nf, t[0].c, 14 * CF_GRANULE, 2 * CF_GRANULE, TOP));
 
 	/* And it can be frozen again. */
 	ASSERT_EQ(0, start(&freezer, do_freeze));
-	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+	ASSERT_EQ(0, finish(&freezer, LONG));
 	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
 	close(freezer.fd);
 	ASSERT_EQ(0, cf_nf_detach(t[0].nf, t[0].c, false));
@@ -1028,9 +1021,9 @@ TEST_F_TIMEOUT(device, frozen, 120)
 TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 {
 	struct cf_env *e = &self->e;
-	long long end = cf_now() + cf_ms(3 * LONG);
 	int ret, new, queued = 0, refused = 0;
 	struct call freezer = { 0 }, t, fresh;
+	long long end;
 
 	t = (struct call){ .nf = cf_nf_open() };
 	if (t.nf < 0)
@@ -1043,15 +1036,15 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 	freezer.fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ASSERT_LE(0, freezer.fd);
 	ASSERT_EQ(0, start(&freezer, do_freeze));
-	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+	ASSERT_EQ(0, finish(&freezer, LONG));
 
 	ASSERT_EQ(0, start(&t, do_submit));
-	EXPECT_EQ(-EBUSY, finish(&t, cf_ms(PROMPT)));
+	EXPECT_EQ(-EBUSY, finish(&t, PROMPT));
 	ASSERT_EQ(0, start(&t, do_misfit));
-	EXPECT_EQ(-EINVAL, finish(&t, cf_ms(PROMPT)));
+	EXPECT_EQ(-EINVAL, finish(&t, PROMPT));
 	for (int i = 0; i < 80 && !_metadata->exit_code; i++) {
 		ASSERT_EQ(0, start(&t, do_submit_async));
-		ret = finish(&t, cf_ms(PROMPT));
+		ret = finish(&t, PROMPT);
 		queued += ret == -EIOCBQUEUED;
 		refused += ret == -EBUSY;
 	}
@@ -1070,10 +1063,11 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 	ASSERT_EQ(0, cf_nf_wait(t.nf, new, CF_STATE(CF_CREATING), 0, 0, LONG, NULL));
 	if (cf_nf_has_streams(t.nf)) {
 		ASSERT_EQ(0, start(&fresh, do_write_back_new));
-		EXPECT_EQ(-ENOBUFS, finish(&fresh, cf_ms(PROMPT)));
+		EXPECT_EQ(-ENOBUFS, finish(&fresh, PROMPT));
 	}
 
 	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
+	end = cf_now() + cf_ms(3 * LONG);
 	do {
 		ret = cf_nf_check(t.nf, t.c, 1, 2 * CF_GRANULE, CF_GRANULE, TOP);
 	} while (ret == -ENODATA && cf_now() < end && !poll(NULL, 0, 10));
@@ -1086,7 +1080,7 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 
 	/* Each has given back what it took against freezing. */
 	ASSERT_EQ(0, start(&freezer, do_freeze));
-	ASSERT_EQ(0, finish(&freezer, cf_ms(LONG)));
+	ASSERT_EQ(0, finish(&freezer, LONG));
 	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
 	close(freezer.fd);
 	ASSERT_EQ(0, cf_nf_detach(t.nf, new, false));
