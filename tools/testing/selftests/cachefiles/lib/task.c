@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -78,13 +79,58 @@ int cf_task_blocks(pid_t id, int ms)
 	return task_until(id, 'D', ms);
 }
 
+/* How often thread @id has gone to sleep, or a negative errno. */
+static long task_switches(pid_t id)
+{
+	static const char what[] = "\nvoluntary_ctxt_switches:";
+	char path[32], text[4096];
+	const char *nr;
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", id);
+	ret = cf_read_file(path, text, sizeof(text));
+	if (ret < 0)
+		return ret;
+	nr = strstr(text, what);
+	return nr ? atol(nr + strlen(what)) : -EPROTO;
+}
+
 int cf_task_waits(struct cf_task *t, int ms)
 {
 	long long end = cf_now() + cf_ms(ms);
+	long before, after;
 	pid_t id;
+	int ret;
 
 	do {
 		id = atomic_load(&t->id);
 	} while (!id && cf_now() < end && !poll(NULL, 0, 1));
-	return id ? cf_task_blocks(id, ms) : -ETIMEDOUT;
+	if (!id)
+		return -ETIMEDOUT;
+	do {
+		ret = cf_task_blocks(id, ms);
+		if (ret)
+			return ret;
+		before = task_switches(id);
+		poll(NULL, 0, cf_ms(50));
+		after = task_switches(id);
+		if (before < 0 || after < 0)
+			return before < 0 ? before : after;
+		if (before == after && !cf_task_blocks(id, 0))
+			return 0;
+	} while (cf_now() < end);
+	return -ETIMEDOUT;
+}
+
+int cf_task_where(struct cf_task *t, char *where, size_t size, int ms)
+{
+	int ret = cf_task_waits(t, ms);
+	char path[48];
+
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", atomic_load(&t->id));
+	if (cf_read_file(path, where, size) < 0 || !strcmp(where, "0"))
+		where[0] = '\0';
+	return 0;
 }

@@ -25,7 +25,9 @@ int cf_task_wait(struct cf_task *t, int *ret, int ms);
 int cf_task_sleeps(pid_t id, int ms);
 /* The same for a sleep that no handler of a signal ends, as all waits for the daemon are. */
 int cf_task_blocks(pid_t id, int ms);
-/* And for @t, from when it was started on. */
+/* And for @t, from when it was started on: for a while, as what is short will be over. */
 int cf_task_waits(struct cf_task *t, int ms);
+/* The same, with the kernel's name of the function it is in; "" if the kernel does not tell. */
+int cf_task_where(struct cf_task *t, char *where, size_t size, int ms);
 
 #endif /* CF_TASK_H */
