@@ -248,11 +248,36 @@ static int write_out(const char *path, void *arg)
 	return 0;
 }
 
+#define EXPIRE	"/proc/sys/vm/dirty_expire_centisecs"
+
+/* What is in memory is not written by itself, however long a test takes. */
+FIXTURE(unwritten) {
+	struct cf_env e;
+	char expire[32];
+};
+
+FIXTURE_SETUP(unwritten)
+{
+	self->e.dev = -1;
+	if (world)
+		SKIP(return, "%s", cf_why);
+	ASSERT_EQ(0, cf_env_init(&self->e));
+	ASSERT_LT(0, cf_read_file(EXPIRE, self->expire, sizeof(self->expire)));
+	ASSERT_EQ(0, cf_write_file(EXPIRE, "360000"));
+}
+
+FIXTURE_TEARDOWN(unwritten)
+{
+	if (self->expire[0])
+		EXPECT_EQ(0, cf_write_file(EXPIRE, self->expire));
+	EXPECT_NE(-ETIMEDOUT, cf_env_exit(&self->e));
+}
+
 /*
  * What a daemon has brought is lost on its way to the disk, and the file system calls data
  * what the disk has instead: nobody gets that, and whoever comes next gets it from the daemon.
  */
-TEST_F(device, lost_on_the_way)
+TEST_F_TIMEOUT(unwritten, lost_on_the_way, 120)
 {
 	struct cf_env *e = &self->e;
 	struct cf_result res;
