@@ -164,7 +164,7 @@ TEST_F_TIMEOUT(device, d39_invalidated_twice, 120)
 	}
 	ASSERT_EQ(0, cf_child_with(&r, t.nf, do_look, &t));
 	EXPECT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
 	EXPECT_EQ(0, res.err);
 
 	end = cf_now() + cf_ms(LONG);
@@ -213,7 +213,7 @@ TEST_F_TIMEOUT(device, no_space_after_the_thaw, 120)
 	EXPECT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, 8192, false));
 	EXPECT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, PROMPT, NULL));
 	EXPECT_EQ(0, cf_error_injection(1));
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
 	EXPECT_EQ(0, cf_nf_detach(nf, c, false));
 	EXPECT_EQ(0, cf_error_injection(0));
 
@@ -285,7 +285,7 @@ TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
 		EXPECT_EQ(0, cf_task_wait(&other[i].task, &ret, PROMPT));
 		EXPECT_EQ(-ENOBUFS, ret);
 	}
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
 
 	EXPECT_EQ(0, cf_nf_wait(old.nf, new, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
 	for (int i = 0; i < 2; i++) {
@@ -451,7 +451,7 @@ TEST_F(device, new_volume_while_frozen)
 	ASSERT_EQ(0, cf_env_mount(e));
 	ASSERT_EQ(0, start_stat(e, &r, "file"));
 	EXPECT_EQ(-ETIMEDOUT, cf_reader_wait(&r, &res, BRIEF));
-	cf_thaw(fd);
+	EXPECT_EQ(0, cf_thaw(fd));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
 	ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
