@@ -161,7 +161,7 @@ run_daemon() {
 # looked through it
 start() {
 	run_daemon "dir $store" "tag $1" "${@:2}"
-	if ! cf_wait 30 cf_bound "$1" || ! cf_wait 10 idle; then
+	if ! cf_wait 30 cf_bound "$1" || ! cf_wait 30 idle; then
 		cat "$log"
 		return 1
 	fi

@@ -160,7 +160,7 @@ cf_unloads() {
 
 	grep -q "^cachefiles " /proc/modules || return 0
 	for module in ondemandfs cachefiles; do
-		[ ! -e /sys/module/$module ] || cf_wait 5 rmmod "$module" 2>/dev/null || return
+		[ ! -e /sys/module/$module ] || cf_wait 30 rmmod "$module" 2>/dev/null || return
 	done
 	# Ours may be one that was built outside the kernel's tree, or all that there is.
 	if [ "${CF_MODULE:-ours}" = ours ]; then
@@ -188,18 +188,17 @@ cf_need_fs() {
 # --- time ---
 
 # cf_wait SECONDS COMMAND...: until it succeeds, for what no event tells. Status 1, and
-# the test has failed, after that time.
+# the test has failed, after that time. The last look begins after it: one that takes long
+# says nothing of the time left.
 cf_wait() {
 	local end=$((SECONDS + $1 * CF_SCALE))
 
 	shift
-	until "$@"; do
-		[ $SECONDS -le $end ] || {
-			cf_fail "still not: $*"
-			return
-		}
+	while [ $SECONDS -le $end ]; do
+		! "$@" || return 0
 		sleep 0.1
 	done
+	"$@" || cf_fail "still not: $*"
 }
 
 # cf_timeout SECONDS PROGRAM...: killed after that time; status 124
@@ -275,15 +274,13 @@ cf_store() {
 
 # cf_umount DIR: what the kernel has closed may keep it busy for a moment
 cf_umount() {
-	local end=$((SECONDS + 5 * CF_SCALE))
+	local end=$((SECONDS + 30 * CF_SCALE))
 
-	until umount "$1" 2>/dev/null; do
-		[ $SECONDS -le $end ] || {
-			umount "$1"
-			return
-		}
+	while [ $SECONDS -le $end ]; do
+		! umount "$1" 2>/dev/null || return 0
 		sleep 0.1
 	done
+	umount "$1"
 }
 
 # cf_unstore NAME: unmounts it and forgets its content
