@@ -239,10 +239,16 @@ cf_join() {
 	return $status
 }
 
-# cf_end PID [SIGNAL]: ends one of them and waits for it; its status
+# cf_end PID [SIGNAL]: ends one of them and waits for it and for all that it has started,
+# which has files open until it is gone; its status
 cf_end() {
+	local status=0
+
 	kill -"${2:-TERM}" -- "-$1" 2>/dev/null || :
-	cf_join "$1"
+	cf_join "$1" || status=$?
+	# The others are not our children: init reaps them.
+	cf_wait 30 cf_not kill -0 -- "-$1" 2>/dev/null || :
+	return $status
 }
 
 # --- file systems ---
