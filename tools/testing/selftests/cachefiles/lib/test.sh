@@ -422,6 +422,8 @@ cf_counted() {
 cf_clean_up() {
 	local status=$? fd pid mounted
 
+	# One of ours that was killed before it has let go of the trap
+	[ "$BASHPID" = $$ ] || exit $status
 	trap '' TERM INT
 	for pid in "${cf_pids[@]}"; do
 		kill -TERM -- "-$pid" 2>/dev/null || :
