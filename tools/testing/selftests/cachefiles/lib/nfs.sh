@@ -34,7 +34,9 @@ cf_nfs_server() {
 		cf_background rpcbind -f -w
 		cf_wait 30 rpc_answers || return
 	fi
-	cf_background rpc.mountd -F --no-udp -p 20048 >"$CF_DIR/mountd.log" 2>&1
+	cf_background exec rpc.mountd -F --no-udp -p 20048 >"$CF_DIR/mountd.log" 2>&1
+	# Whom the kernel asks before somebody listens there is refused.
+	cf_wait 30 listens_for_exports $! || return
 	exportfs -o rw,no_root_squash,async,insecure,no_subtree_check,fsid=0 \
 		"127.0.0.1:$1" || return
 	# Nobody has anything to reclaim from a server that has just been made.
@@ -45,6 +47,11 @@ cf_nfs_server() {
 
 rpc_answers() {
 	: 2>/dev/null <>/dev/tcp/127.0.0.1/111
+}
+
+# listens_for_exports PID: it has opened the channel, the last one of those that it opens
+listens_for_exports() {
+	find "/proc/$1/fd" -lname '*/nfsd.export/channel' 2>/dev/null | grep -q .
 }
 
 # cf_nfs_mount VERSION DIR [OPTIONS]: 3 or 4.2
