@@ -192,11 +192,6 @@ has_released() {
 	[ "$(released f)" -ge "$1" ]
 }
 
-# no_volume: after the last file, FS-Cache lets go of the volume, which writes to the store
-no_volume() {
-	! grep -q nfs /proc/fs/fscache/volumes
-}
-
 # culling_has_ended: as far as the kernel has told
 culling_has_ended() {
 	[[ $(told | tail -n 1) != cull=1* ]]
@@ -304,7 +299,7 @@ test_restart() {
 		start "$signal" || return
 		expect cf_nfs_mount 4.2 "$nfs" fsc=restart
 		expect read_files "$nfs" {1..6}
-		expect umount "$nfs"
+		expect cf_nfs_umount "$nfs"
 		expect cf_wait 30 has_released 6
 		# The second time all is found, and some is added while it is in use.
 		expect cf_nfs_mount 4.2 "$nfs" fsc=restart
@@ -321,7 +316,7 @@ test_restart() {
 		fi
 		expect read_files "$nfs" {1..12}
 		cf_end "$holder" || :
-		expect umount "$nfs"
+		expect cf_nfs_umount "$nfs"
 		expect cf_unloads
 	done
 
@@ -330,7 +325,7 @@ test_restart() {
 	before=$(date +%s)
 	expect cf_nfs_mount 4.2 "$nfs" fsc=restart
 	expect read_files "$nfs" {1..9}
-	expect umount "$nfs"
+	expect cf_nfs_umount "$nfs"
 	expect_ge "$before" "$(stat -c %X "$(cached 3)")" "when f3 was used"
 	before=$(cf_nfs_reads)
 	expect cf_nfs_mount 4.2 "$nfs" fsc=restart
@@ -543,9 +538,8 @@ test_foreign_volume() {
 	start foreign || return
 	expect cf_nfs_mount 4.2 "$nfs" fsc=foreign
 	expect read_files "$nfs" {1..3}
-	expect umount "$nfs"
+	expect cf_nfs_umount "$nfs"
 	expect cf_wait 30 has_released 3
-	expect cf_wait 30 no_volume
 	volume=$(find "$cache" -mindepth 1 -maxdepth 1 -name 'Infs*')
 	expect setfattr -n user.CacheFiles.cache -v 0x01020304 "$volume" || return
 	# Which one it is an inode number would not tell: the next may have the same.
@@ -556,7 +550,7 @@ test_foreign_volume() {
 	expect_eq "" "$(getfattr --only-values -n user.before "$volume" 2>/dev/null)" \
 		"mark on the volume"
 	expect cf_wait 30 is_empty "$store/graveyard"
-	expect umount "$nfs"
+	expect cf_nfs_umount "$nfs"
 	expect cf_wait 30 has_released 6
 	before=$(cf_nfs_reads)
 	expect cf_nfs_mount 4.2 "$nfs" fsc=foreign
@@ -591,7 +585,7 @@ test_second() {
 	refused "dir $store" "tag second"
 	expect kill -0 "$daemon"
 	expect cf_bound first
-	expect umount "$nfs"
+	expect cf_nfs_umount "$nfs"
 	expect cf_wait 30 has_released 3
 	before=$(cf_nfs_reads)
 	expect cf_nfs_mount 4.2 "$nfs" fsc=second

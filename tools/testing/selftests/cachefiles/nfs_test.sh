@@ -29,7 +29,7 @@ mount_client() {
 
 # The client forgets everything; what is on its way to the cache arrives there.
 remount() {
-	cf_umount "$client" && mount_client
+	cf_nfs_umount "$client" && mount_client
 }
 
 # from_server COMMAND...: succeeds, and the server is asked for data
@@ -276,7 +276,7 @@ test_changes_while_unmounted() {
 	done
 	odd=6
 	fills same "${files[@]}"
-	cf_umount "$client"
+	cf_nfs_umount "$client"
 
 	make content 21 0 300000
 	make longer 21 300000 300000
@@ -392,7 +392,7 @@ test_fio_verify() {
 test_cache_bound_again() {
 	make f 50 0 1M || return
 	fills look check f 50 0 1M
-	cf_umount "$client"
+	cf_nfs_umount "$client"
 	cf_close_cache cache
 	cf_bind cache "$store" cachefiles-nfs || return
 	mount_client || return
@@ -499,7 +499,7 @@ run_one() {
 	mkdir "$server/$dir"
 	mount_client || return
 	"$2" || status=$?
-	expect cf_umount "$client"
+	expect cf_nfs_umount "$client"
 	return $status
 }
 

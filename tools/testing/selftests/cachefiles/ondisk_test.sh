@@ -434,7 +434,7 @@ read_all() {
 	for file in "$export"/*; do
 		expect cmp "$file" "$mnt/${file##*/}"
 	done
-	cf_umount "$mnt"
+	cf_nfs_umount "$mnt"
 }
 
 # settle KIND: the netfs of 6.12 does not always let the last page of a file be stored, so

@@ -5,6 +5,7 @@
 #
 # cf_nfs_server DIR: exports DIR, read-write, to this machine by NFSv3 and NFSv4.2
 # cf_nfs_mount VERSION DIR [OPTIONS]: mounts it; with "fsc" among OPTIONS cached
+# cf_nfs_umount DIR...: unmounts them, and waits until no mount of the server is left
 # cf_nfs_settle MOST REMOUNT COMMAND...: reads until all of it is cached
 #
 # nfsd is one for the machine, so a running one is nothing to touch: cf_need_nfs skips.
@@ -49,7 +50,7 @@ rpc_answers() {
 	: 2>/dev/null <>/dev/tcp/127.0.0.1/111
 }
 
-# listens_for_exports PID: it has opened the channel, the last one of those that it opens
+# listens_for_exports PID: rpc.mountd has opened the channel
 listens_for_exports() {
 	find "/proc/$1/fd" -lname '*/nfsd.export/channel' 2>/dev/null | grep -q .
 }
@@ -65,6 +66,25 @@ cf_nfs_mount() {
 	fi
 	mkdir -p "$2"
 	cf_timeout 60 mount -t nfs -o "$options" "127.0.0.1:$path" "$2"
+}
+
+# cf_nfs_umount DIR...: when the last mount has been unmounted, files may still be on their
+# way from its pages to the cache. They keep the super block, which another mount would
+# share, and with it all that has been read. One without "fsc" has nothing of that kind.
+cf_nfs_umount() {
+	local dir
+
+	for dir; do
+		cf_umount "$dir" || return
+	done
+	cf_wait 30 cf_nfs_no_volume
+}
+
+# cf_nfs_no_volume: NFS lets go of a volume of FS-Cache when its super block has gone, and
+# FS-Cache, which writes to the store then, after the last file. Of 127.0.0.1, as the key has
+# it: others are not ours.
+cf_nfs_no_volume() {
+	! grep -qE ' nfs,[0-9.]+,2,[0-9a-f]*,(100007f|7f000001),' /proc/fs/fscache/volumes
 }
 
 # cf_nfs_settle MOST REMOUNT COMMAND...: COMMAND, and REMOUNT after it, again and again until
