@@ -102,7 +102,7 @@ repair_store() {
 # remove_device [OPTION]
 remove_device() {
 	[ -n "$loop" ] || return 0
-	dmsetup remove "$@" "$name"
+	dmsetup remove --retry "$@" "$name"
 	losetup -d "$loop"
 	loop=
 	rm -f "$image"
@@ -207,7 +207,8 @@ own_netfs_tool() {
 	esac
 }
 
-# watch_stuck FILE: says there what has been in one sleep that no signal ends for 5 s
+# watch_stuck FILE: says there what has been in one sleep that no signal ends for 15 s. Of
+# who is killed or exits, the watcher beside every test says so after 5 s.
 watch_stuck() {
 	local pid comm key
 	declare -A before=() now=()
@@ -217,7 +218,7 @@ watch_stuck() {
 		while read -r pid comm key; do
 			key=$pid:$key
 			now[$key]=$((${before[$key]:-0} + 2))
-			if [ "${now[$key]}" -gt $((5 * CF_SCALE)) ]; then
+			if [ "${now[$key]}" -gt $((15 * CF_SCALE)) ]; then
 				echo "$comm ($pid):" && cat "/proc/$pid/stack"
 			fi >>"$1" 2>/dev/null
 		done < <(cat /proc/[0-9]*/status 2>/dev/null | awk '
