@@ -604,6 +604,7 @@ test_umount() {
 }
 
 thaw_later() {
+	touch "$CF_DIR/thawing"
 	sleep 2
 	exec fsfreeze -u "$store"
 }
@@ -613,14 +614,17 @@ thaw_later() {
 test_frozen() {
 	local thawing
 
+	rm -f "$CF_DIR/thawing"
 	begin 48M || return
 	expect fsfreeze -f "$store"
 	sleep 2
 	expect fsfreeze -u "$store"
 	expect progress
+	expect fsfreeze -f "$store"
 	cf_background thaw_later
 	thawing=$!
-	expect fsfreeze -f "$store"
+	# Without the device: as the last one who closes it, it would wait for itself.
+	cf_wait 30 test -e "$CF_DIR/thawing"
 	cf_close_cache device
 	expect cf_join "$thawing"
 	expect progress
