@@ -278,8 +278,11 @@ test_released() {
 	make_store 64M || return
 	start released || return
 	expect cf_nfs_mount 4.2 "$nfs" fsc=released
+	# What nobody has open FS-Cache lets go of after some seconds.
+	expect hold "$nfs" {1..6}
 	expect read_files "$nfs" {1..6}
 	expect_eq 0 "$(released f)" "files released in use"
+	cf_end "$holder" || :
 	expect umount "$nfs"
 	expect cf_wait 30 has_released 6
 	expect_eq 6 "$(released f)" "files released"
