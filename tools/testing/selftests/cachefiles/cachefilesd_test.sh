@@ -527,7 +527,8 @@ test_empty_volume() {
 	expect cf_wait 30 is_empty "$store/graveyard"
 	expect_eq 1 "$(cf_counted NoSpace:cull)" culled
 	# The file system tells it what comes later.
-	mkdir -p "$store/graveyard/later/dir"
+	mkdir -p "$store/later/dir"
+	expect mv "$store/later" "$store/graveyard"
 	expect cf_wait 30 is_empty "$store/graveyard"
 	stop volume
 	cf_unstore store
@@ -603,8 +604,10 @@ test_second() {
 		run_daemon "dir $store/other" "tag other"
 		other=$daemon
 		expect cf_wait 30 cf_bound other
+		# It catches signals only later.
+		expect cf_wait 30 idle
 		expect cf_end "$other"
-		expect_not cf_bound other
+		expect cf_wait 30 cf_not cf_bound other
 		daemon=$first
 		log=$log_of_first
 		expect cf_bound first
