@@ -266,7 +266,7 @@ test_malformed() {
 	malformed "$config\|$bind" "dir $store" "brun 4%" "bcull 5%"
 	malformed ":2:.*not permitted" "dir $store" "bind"
 	malformed ":2:.*table size" "dir $store" "culltable 21"
-	mount -o remount,ro "$store" && malformed "$bind: errno 30" "dir $store"
+	expect mount -o remount,ro "$store" && malformed "$bind: errno 30" "dir $store"
 	expect cf_unloads
 	cf_unstore store
 }
@@ -489,6 +489,7 @@ test_no_culling() {
 	if [ "${CF_MODULE:-ours}" != stock ]; then
 		flags=()
 		start limits "${settings[@]}" nocull || return
+		expect_ge 1 "$(told | wc -l)" "times it was told"
 		expect_eq 0 "$(told | grep -vc ^cull=1)" "told not to cull"
 		stop limits
 	fi
