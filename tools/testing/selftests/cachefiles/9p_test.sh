@@ -670,12 +670,12 @@ test_full_cache() {
 	done
 }
 
-cf_need diod xfs_io cmp file_ops
+cf_need diod xfs_io cmp file_ops "mkfs.$CF_FSTYPE"
 cf_need_module 9p 9pnet_fd
-cf_need_fs 9p
+cf_need_fs 9p "$CF_FSTYPE"
 mkdir -p "$mnt" "$server"
 # Small enough to be filled soon.
-cf_store store 100M || cf_skip_all "no backing file system"
+cf_store store 100M || cf_bail_out "no backing file system"
 # shellcheck disable=SC2034 # the descriptor, closed at the end
 cf_bind cache "$store" 9p_test || exit
 cf_background diod -f -n -N -S -U root -l "$socket" -e "$server" -L "$CF_DIR/diod.log"

@@ -624,13 +624,13 @@ test_second() {
 # cachefilesd 0.10.10 takes a pointer with 6 in bits 28 to 31 for one that is no longer
 # valid and aborts, so one of 16 would where addresses are random.
 read -r randomize </proc/sys/kernel/randomize_va_space
-cf_need cachefilesd setfattr getfattr
+cf_need cachefilesd setfattr getfattr mkfs.ext4
 cf_need_nfs
 cf_need_fs ext4
 # Its init script does so, and the daemon does not.
 modprobe -q cachefiles || :
 echo 0 >/proc/sys/kernel/randomize_va_space
-cf_nfs_server "$served" || cf_skip_all "no NFS server"
-make_files 1 $files || cf_skip_all "no room"
+cf_nfs_server "$served" || cf_bail_out "the NFS server does not start"
+make_files 1 $files || cf_bail_out "no files on the server"
 cf_tests test_settings test_malformed test_released test_restart test_least_recently_used \
 	test_blocks test_files test_no_culling test_empty_volume test_foreign_volume test_second

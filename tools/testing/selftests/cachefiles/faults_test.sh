@@ -653,8 +653,8 @@ cf_need_fs ext4
 cf_need_nfs
 modprobe -q cachefiles || :
 ! modprobe -q cf_netfs || ! [ -x "$cf_here/cf_netfs_tool" ] || netfs=y
-cf_nfs_server "$served" || cf_skip_all "no NFS server"
-make_files || cf_skip_all "no room"
+cf_nfs_server "$served" || cf_bail_out "the NFS server does not start"
+make_files || cf_bail_out "no files on the server"
 cf_tests test_no_space test_no_inodes test_error_read_only test_remount_read_only \
 	test_device_error test_flakey test_power_cut test_injection test_closed \
 	test_daemon_killed test_umount test_frozen

@@ -471,11 +471,12 @@ test_named_volumes() {
 }
 
 cf_need_nfs
-cf_need cmp sha256sum file_ops
-cf_store store 400M || cf_skip_all "no file system for the cache: $cf_skipped"
-cf_store export 400M ext4 || cf_skip_all "no file system for the server"
+cf_need cmp sha256sum file_ops "mkfs.$CF_FSTYPE" mkfs.ext4
+cf_need_fs "$CF_FSTYPE" ext4
+cf_store store 400M || cf_bail_out "no file system for the cache"
+cf_store export 400M ext4 || cf_bail_out "no file system for the server"
 mkdir "$server"
-cf_nfs_server "$server" || cf_skip_all "the NFS server does not start"
+cf_nfs_server "$server" || cf_bail_out "the NFS server does not start"
 cf_bind cache "$store" cachefiles-nfs || exit 1
 
 # Every test on both versions, in a directory and with a mount of its own

@@ -8,9 +8,10 @@
 # which takes the script into a mount namespace of its own and makes the empty directory
 # $CF_DIR, a tmpfs. When the script ends, whatever it has started by cf_background is
 # killed, whatever is mounted below $CF_DIR is unmounted and every cache is let go.
-# Then, in this order: what is needed (cf_need...), cf_tests with the test functions. A
-# test function has failed when one of its expectations has, or when it returns another
-# status than 0; "expect ... || return" ends it there.
+# Then, in this order: what is needed (cf_need...), or it is skipped; what the tests start
+# from, or cf_bail_out; cf_tests with the test functions. A test function has failed when one
+# of its expectations has, or when it returns another status than 0; "expect ... || return"
+# ends it there.
 #
 # Environment: CF_TIME_SCALE multiplies time limits, CF_FSTYPE is the backing file system
 # (default ext4), CF_ONLY a pattern of test functions to run.
@@ -41,6 +42,13 @@ ktap_print_header
 cf_skip_all() {
 	ktap_skip_all "$*"
 	exit "$KSFT_SKIP"
+}
+
+# cf_bail_out REASON...: ends the program, which has failed: what is needed is there, and
+# what all tests start from cannot be made of it
+cf_bail_out() {
+	echo "Bail out! $*"
+	exit "$KSFT_FAIL"
 }
 
 # cf_skip REASON...: this test can't be run; use as "cf_skip REASON; return"
