@@ -345,11 +345,14 @@ crash() {
 		expect mount -o loop "$CF_DIR/$2.img" "$CF_DIR/$2"
 }
 
-# write_again NUMBER: over and over again
+# write_again NUMBER COMMAND...: over and over again; says what else than SIGTERM ends it
 write_again() {
-	while tool "$1" -- "${@:2}" 2>/dev/null; do
-		:
+	local status=0
+
+	while [ $status = 0 ]; do
+		tool "$1" -- "${@:2}" || status=$?
 	done
+	[ $status = 143 ] || echo "status $status"
 }
 
 # Objects of ours have their names while they are in use.
@@ -380,7 +383,8 @@ test_after_a_crash() {
 	done
 	for n in "${busy[@]}"; do
 		each_piece "$n" write
-		cf_background write_again "$n" invalidate "${size[n]}" "${commands[@]}"
+		cf_background write_again "$n" invalidate "${size[n]}" "${commands[@]}" \
+			>"$CF_DIR/again.$n" 2>&1
 		pids+=($!)
 	done
 	cf_counts IO:wr
@@ -389,6 +393,8 @@ test_after_a_crash() {
 	for n in "${pids[@]}"; do
 		cf_end "$n"
 	done
+	# A shell may tell of what it has seen ended.
+	expect_eq "" "$(grep -v Terminated "$CF_DIR"/again.*)" "what writers had to say"
 
 	for reader in stock ours; do
 		with $reader a2 || return
