@@ -18,7 +18,7 @@ ops=${CF_OPS:-$((CF_SCALE > 1 ? 5000 : 30000))}
 fuzz() {
 	local status=0
 
-	"$cf_here/fuzz" --seed "$seed" --minutes 2 "$@" >"$CF_DIR/output" 2>&1 || status=$?
+	"$cf_here/fuzz" --seed "$seed" --minutes $((2 * CF_SCALE)) "$@" >"$CF_DIR/output" 2>&1 || status=$?
 	if [ $status = 4 ]; then
 		cf_skip "$(head -1 "$CF_DIR/output")"
 	elif [ $status != 0 ]; then

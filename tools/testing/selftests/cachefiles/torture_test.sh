@@ -30,7 +30,7 @@ torture() {
 	mkdir -p "$CF_DIR/mnt"
 	# The machine may be busy with others.
 	"$cf_here/cf_torture" --brief --seed "$SEED" --kills "$KILLS" --files 600 --readers 8 \
-		--minutes 5 --umount-ms 10000 "$@" "$CF_DIR/store" "$CF_DIR/mnt" || status=$?
+		--minutes $((5 * CF_SCALE)) --umount-ms 10000 "$@" "$CF_DIR/store" "$CF_DIR/mnt" || status=$?
 	cf_unstore store
 	return $status
 }
