@@ -413,7 +413,7 @@ kselftest_run() {
 		# A machine that dies before its first program has ended writes neither.
 		rm -f "$logs/ended.new" "$logs/results.new"
 		scripts/vm.sh --kernel "$name" --build "build/kselftest-$name" --mem 3072 \
-			--timeout $((2400 * scale)) --out "$log.out" \
+			--timeout $((2400 * scale)) --boot-timeout $((120 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
 			env CF_TIME_SCALE="$scale" CF_TRACE=$trace ${slow:+CF_SLOW=1} \
 			$wrapper run-kselftests \
