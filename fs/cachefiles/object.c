@@ -396,6 +396,12 @@ static int cachefiles_object_replace(struct cachefiles_object *object, struct fi
 	return 0;
 }
 
+/* What the object has is not right any more.  Error: it has none then. */
+static int cachefiles_object_renew(struct cachefiles_object *object)
+{
+	return cachefiles_object_replace(object, cachefiles_object_take_file(object));
+}
+
 /*
  * FS-Cache does not ask to invalidate what is just being made or invalidated.  Those who
  * come after it would get no file until the cookie is used again.
@@ -471,8 +477,7 @@ static int cachefiles_object_open(struct cachefiles_object *object)
 		fscache_cookie_lookup_negative(cookie);
 		ret = cachefiles_object_replace(object, stale);
 		if (!ret && cachefiles_object_outdated(object))
-			ret = cachefiles_object_replace(object,
-							cachefiles_object_take_file(object));
+			ret = cachefiles_object_renew(object);
 		return ret;
 	}
 	clear_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &cookie->flags);
@@ -715,8 +720,7 @@ static void cachefiles_object_after_thaw(struct work_struct *work)
 
 	if (READ_ONCE(object->replacing)) {
 		do {
-			ret = cachefiles_object_replace(object,
-							cachefiles_object_take_file(object));
+			ret = cachefiles_object_renew(object);
 		} while (!cachefiles_object_end_replacing(object, ret));
 		if (ret)
 			cachefiles_object_missed(object->volume);
@@ -749,11 +753,11 @@ static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 	if (object->od)
 		return false;
 	later = cachefiles_object_replace_later(object);
-	ret = later ? 0 : cachefiles_object_replace(object, cachefiles_object_take_file(object));
+	ret = later ? 0 : cachefiles_object_renew(object);
 	fscache_resume_after_invalidation(cookie);
 	/* For any that comes from then on, FS-Cache asks. */
 	if (!later && !ret && cachefiles_object_outdated(object))
-		ret = cachefiles_object_replace(object, cachefiles_object_take_file(object));
+		ret = cachefiles_object_renew(object);
 	if (ret)
 		cachefiles_object_missed(object->volume);
 	return true;
