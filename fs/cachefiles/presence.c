@@ -270,9 +270,8 @@ static int cachefiles_presence_punch(void *data)
 	with_cache_creds(punch->cache) {
 		at = cachefiles_vfs_llseek(punch->file, punch->pos, SEEK_DATA);
 		if (at != -ENXIO && at < punch->end)
-			ret = cachefiles_vfs_fallocate(punch->file, FALLOC_FL_PUNCH_HOLE |
-						       FALLOC_FL_KEEP_SIZE, punch->pos,
-						       punch->end - punch->pos);
+			ret = cachefiles_vfs_punch(punch->file, punch->pos,
+						   punch->end - punch->pos);
 	}
 	return ret;
 }
@@ -398,8 +397,7 @@ static int cachefiles_probe_file(struct file *file)
 	       cachefiles_probe_run(file, &pos, CACHEFILES_PROBE_SIZE, false) ?:
 	       cachefiles_probe_fill(file) ?:
 	       cachefiles_probe_compare(file, start + 2) ?:
-	       cachefiles_vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					(start + 2) * granule, granule) ?:
+	       cachefiles_vfs_punch(file, (start + 2) * granule, granule) ?:
 	       cachefiles_probe_compare(file, start + 3);
 }
 

@@ -142,16 +142,12 @@ static inline int cachefiles_vfs_truncate(struct file *file, loff_t size)
 	return cachefiles_inject_remove_error() ?: vfs_truncate(&file->f_path, size);
 }
 
-static inline int cachefiles_vfs_fallocate(struct file *file, int mode, loff_t pos, loff_t len)
+/* Makes a hole. */
+static inline int cachefiles_vfs_punch(struct file *file, loff_t pos, loff_t len)
 {
-	int ret;
-
-	if (mode & FALLOC_FL_PUNCH_HOLE)
-		ret = cachefiles_inject_remove_error() ?:
-		      (cachefiles_injecting(CACHEFILES_INJECT_PUNCH) ? -ENOSPC : 0);
-	else
-		ret = cachefiles_inject_write_error();
-	return ret ?: vfs_fallocate(file, mode, pos, len);
+	return cachefiles_inject_remove_error() ?:
+	       (cachefiles_injecting(CACHEFILES_INJECT_PUNCH) ? -ENOSPC : 0) ?:
+	       vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, len);
 }
 
 static inline loff_t cachefiles_vfs_llseek(struct file *file, loff_t pos, int whence)
