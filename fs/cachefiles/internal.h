@@ -161,6 +161,7 @@ struct cachefiles_released {
  * @changes: Counts reasons for the daemon to ask again (S).
  * @changes_told: @changes when the daemon asked last (S).
  * @writing: Bytes on their way to the backing file system (A).
+ * @creating: Files and directories that are being made (A).
  * @reads: Spans every read of an on-demand object from before the look that finds data
  *	present to the completion, so that whoever has to take data away can wait until
  *	nobody relies on them.
@@ -208,6 +209,7 @@ struct cachefiles_cache {
 	u32				changes;
 	u32				changes_told;
 	atomic64_t			writing;
+	atomic_t			creating;
 	struct srcu_struct		reads;
 
 	struct work_struct		teardown;
@@ -529,7 +531,8 @@ EXTEND_CLASS(override_creds, _cachefiles,
 int cachefiles_space_init(struct cachefiles_cache *cache);
 int cachefiles_space_recompute(struct cachefiles_cache *cache);
 int cachefiles_space_evaluate(struct cachefiles_cache *cache);
-int cachefiles_space_check_create(struct cachefiles_cache *cache);
+int cachefiles_space_begin_create(struct cachefiles_cache *cache);
+void cachefiles_space_end_create(struct cachefiles_cache *cache);
 int cachefiles_space_begin_write(struct cachefiles_cache *cache, u64 bytes);
 void cachefiles_space_end_write(struct cachefiles_cache *cache, u64 bytes);
 

@@ -147,12 +147,12 @@ static int cachefiles_namei_mkdir(struct cachefiles_cache *cache, struct dentry 
 	struct dentry *dentry;
 	int ret;
 
-	ret = cachefiles_space_check_create(cache);
+	ret = cachefiles_space_begin_create(cache);
 	if (ret)
 		return ret;
 	ret = mnt_want_write(cache->mnt);
 	if (ret)
-		return ret;
+		goto out;
 
 	dentry = start_creating(&nop_mnt_idmap, parent, &QSTR(name));
 	if (!IS_ERR(dentry) && d_is_negative(dentry)) {
@@ -166,6 +166,8 @@ static int cachefiles_namei_mkdir(struct cachefiles_cache *cache, struct dentry 
 		ret = PTR_ERR(dentry);
 	end_creating(dentry);
 	mnt_drop_write(cache->mnt);
+out:
+	cachefiles_space_end_create(cache);
 	return ret;
 }
 
@@ -455,15 +457,18 @@ struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct den
 	struct file *file = NULL;
 	int ret;
 
-	ret = cachefiles_space_check_create(cache);
+	ret = cachefiles_space_begin_create(cache);
 	if (ret)
 		return ERR_PTR(ret);
 	ret = mnt_want_write(cache->mnt);
+	if (!ret) {
+		with_cache_creds(cache)
+			file = cachefiles_vfs_tmpfile(&parent, cache->cred);
+		mnt_drop_write(cache->mnt);
+	}
+	cachefiles_space_end_create(cache);
 	if (ret)
 		return ERR_PTR(ret);
-	with_cache_creds(cache)
-		file = cachefiles_vfs_tmpfile(&parent, cache->cred);
-	mnt_drop_write(cache->mnt);
 	ret = PTR_ERR_OR_ZERO(file);
 	if (ret) {
 		cachefiles_namei_error(cache, "making a temporary file", ret);

@@ -159,18 +159,19 @@ static int cachefiles_space_judge_locked(struct cachefiles_cache *cache, u64 fil
 	return stop ? -ENOBUFS : 0;
 }
 
-/* Asks for @files inodes, and for what is being written. */
-static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int files)
+/* Asks for what is being made and written. */
+static int cachefiles_space_ask(struct cachefiles_cache *cache)
 {
 	bool was_culling, culling;
 	struct kstatfs stats;
-	u64 blocks;
+	u64 blocks, files;
 	int ret;
 
 	ret = cachefiles_space_statfs(cache, &stats);
 	if (ret)
 		return ret;
 
+	files = atomic_read(&cache->creating);
 	blocks = DIV_ROUND_UP_ULL(atomic64_read(&cache->writing), cache->bsize);
 	scoped_guard(spinlock, &cache->space_lock) {
 		was_culling = cache->culling;
@@ -197,7 +198,7 @@ static int cachefiles_space_ask(struct cachefiles_cache *cache, unsigned int fil
  */
 int cachefiles_space_evaluate(struct cachefiles_cache *cache)
 {
-	int ret = cachefiles_space_ask(cache, 0);
+	int ret = cachefiles_space_ask(cache);
 
 	return ret == -ENOBUFS ? 0 : ret;
 }
@@ -209,27 +210,43 @@ static int cachefiles_space_want(struct cachefiles_cache *cache, unsigned int fi
 	scoped_guard(spinlock, &cache->space_lock)
 		if (cachefiles_space_spend_locked(cache, files, bytes))
 			return 0;
-	return cachefiles_space_ask(cache, files);
+	return cachefiles_space_ask(cache);
 }
 
 /**
- * cachefiles_space_check_create - May a file or a directory be made?
+ * cachefiles_space_begin_create - May a file or a directory be made?
  * @cache: The cache; its limits are known
  *
- * Culling starts or stops as free space demands.  In most cases this costs a lock
- * and a few comparisons.
+ * Counts as being made until cachefiles_space_end_create(), unless it fails.  Culling
+ * starts or stops as free space demands.  In most cases this costs a lock and a few
+ * comparisons.
  *
  * Context: May sleep.
  * Return: 0; -ENOBUFS if less than the stop limit would be left; or the error of
  * the file system.
  */
-int cachefiles_space_check_create(struct cachefiles_cache *cache)
+int cachefiles_space_begin_create(struct cachefiles_cache *cache)
 {
-	int ret = cachefiles_space_want(cache, 1, 0);
+	int ret;
 
+	atomic_inc(&cache->creating);
+	ret = cachefiles_space_want(cache, 1, 0);
+	if (ret)
+		cachefiles_space_end_create(cache);
 	if (ret == -ENOBUFS)
 		fscache_count_no_create_space();
 	return ret;
+}
+
+/**
+ * cachefiles_space_end_create - Something was made, or could not be
+ * @cache: The cache
+ *
+ * Context: Any.
+ */
+void cachefiles_space_end_create(struct cachefiles_cache *cache)
+{
+	atomic_dec(&cache->creating);
 }
 
 /**
@@ -240,7 +257,7 @@ int cachefiles_space_check_create(struct cachefiles_cache *cache)
  * Counts as being written until cachefiles_space_end_write(), unless it fails.
  *
  * Context: May sleep.
- * Return: As cachefiles_space_check_create().
+ * Return: As cachefiles_space_begin_create().
  */
 int cachefiles_space_begin_write(struct cachefiles_cache *cache, u64 bytes)
 {
