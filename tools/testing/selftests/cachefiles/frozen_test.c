@@ -95,6 +95,18 @@ static int do_look(void *arg)
 	return -cf_nf_absent(t->nf, t->c, 0, 8192, 8192);
 }
 
+/* Once it has been replaced, which takes a while after the thaw, it can be filled again. */
+static int fill_again(const struct target *t, int ms)
+{
+	long long end = cf_now() + cf_ms(ms);
+	int ret;
+
+	do {
+		ret = cf_nf_fill(t->nf, t->c, 2, 8192);
+	} while (ret == -ENOBUFS && cf_now() < end && !poll(NULL, 0, 10));
+	return ret;
+}
+
 /*
  * What was invalidated can't be replaced before the thaw. Who wants it meanwhile does
  * without: he may be writing to the file system himself, and be what freezing waits for.
@@ -105,17 +117,12 @@ TEST_F_TIMEOUT(device, invalidated_while_frozen, 120)
 	struct cf_result res;
 	struct cf_reader r;
 	struct target l;
-	long long end;
-	int vol, fd, ret;
+	int vol, fd;
 
 	l.nf = cf_nf_open();
 	if (l.nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
-	ASSERT_EQ(0, cf_env_bind_original(e));
-	vol = cf_nf_volume(l.nf, e->volume, e->tag, NULL, 0);
-	ASSERT_LT(0, vol);
-	l.c = cf_nf_file(l.nf, vol, "file", NULL, 0, 8192, false);
+	l.c = only_file(e, l.nf, 512 * MB, backing_fs(), 8192, &vol);
 	ASSERT_LT(0, l.c);
 	ASSERT_EQ(0, cf_nf_fill(l.nf, l.c, 1, 8192));
 	fd = cf_freeze(e->dir);
@@ -124,12 +131,8 @@ TEST_F_TIMEOUT(device, invalidated_while_frozen, 120)
 	ASSERT_EQ(0, cf_child_with(&r, l.nf, do_look, &l));
 	EXPECT_EQ(0, cf_reader_wait(&r, &res, LONG));
 	EXPECT_EQ(0, cf_thaw(fd));
-	end = cf_now() + cf_ms(3 * LONG);
 	EXPECT_EQ(0, res.err);
-	do {
-		ret = cf_nf_fill(l.nf, l.c, 2, 8192);
-	} while (ret == -ENOBUFS && cf_now() < end);
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, fill_again(&l, 3 * LONG));
 	EXPECT_EQ(0, cf_nf_check(l.nf, l.c, 2, 0, 8192, 8192));
 	ASSERT_EQ(0, cf_nf_detach(l.nf, l.c, false));
 	ASSERT_EQ(0, cf_nf_volume_end(l.nf, vol, NULL, 0, false));
@@ -143,16 +146,11 @@ TEST_F_TIMEOUT(device, d39_invalidated_twice, 120)
 	struct cf_env *e = &self->e;
 	struct cf_result res;
 	struct cf_reader r;
-	int vol, fd, ret;
-	long long end;
+	int vol, fd;
 
 	if (t.nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
-	ASSERT_EQ(0, cf_env_bind_original(e));
-	vol = cf_nf_volume(t.nf, e->volume, e->tag, NULL, 0);
-	ASSERT_LT(0, vol);
-	t.c = cf_nf_file(t.nf, vol, "file", NULL, 0, 8192, false);
+	t.c = only_file(e, t.nf, 512 * MB, backing_fs(), 8192, &vol);
 	ASSERT_LT(0, t.c);
 	ASSERT_EQ(0, cf_nf_fill(t.nf, t.c, 1, 8192));
 	fd = cf_freeze(e->dir);
@@ -166,12 +164,7 @@ TEST_F_TIMEOUT(device, d39_invalidated_twice, 120)
 	EXPECT_EQ(0, cf_reader_wait(&r, &res, PROMPT));
 	EXPECT_EQ(0, cf_thaw(fd));
 	EXPECT_EQ(0, res.err);
-
-	end = cf_now() + cf_ms(LONG);
-	do {
-		ret = cf_nf_fill(t.nf, t.c, 2, 8192);
-	} while (ret == -ENOBUFS && cf_now() < end && !poll(NULL, 0, 10));
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, fill_again(&t, LONG));
 	EXPECT_EQ(0, cf_nf_check(t.nf, t.c, 2, 0, 8192, 8192));
 	ASSERT_EQ(0, cf_nf_unuse(t.nf, t.c));
 	ASSERT_EQ(0, cf_nf_detach(t.nf, t.c, false));
@@ -202,10 +195,7 @@ TEST_F_TIMEOUT(device, no_space_after_the_thaw, 120)
 		SKIP(return, CF_NO_NETFS);
 	if (cf_error_injection(0))
 		SKIP(return, "no error injection (CONFIG_CACHEFILES_ERROR_INJECTION)");
-	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
-	ASSERT_EQ(0, cf_env_bind_original(e));
-	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
-	c = cf_nf_file(nf, vol, "file", NULL, 0, 8192, false);
+	c = only_file(e, nf, 512 * MB, backing_fs(), 8192, &vol);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 8192));
 	fd = cf_freeze(e->dir);
@@ -312,11 +302,7 @@ TEST_F(device, d46_not_begun)
 		SKIP(return, CF_NO_NETFS);
 	if (cf_delay_init())
 		SKIP(return, CF_NO_DELAY);
-	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
-	ASSERT_EQ(0, cf_env_bind_original(e));
-	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
-	ASSERT_LT(0, vol);
-	c = cf_nf_file(nf, vol, "file", NULL, 0, 8192, false);
+	c = only_file(e, nf, 512 * MB, backing_fs(), 8192, &vol);
 	ASSERT_LT(0, c);
 	trap = cf_delay_arm("opened", 0);
 	ASSERT_LE(0, trap);

@@ -181,6 +181,25 @@ OPTIONAL int start_stat(struct cf_env *e, struct cf_reader *r, const char *name)
 	return cf_reader_start(r, e->mnt, name, &job);
 }
 
+/*
+ * A cache in original mode, in a file system of its own, and a file of @size in it, whose
+ * number or error this returns.
+ */
+OPTIONAL int only_file(struct cf_env *e, int nf, __u64 room, const char *fstype, __u64 size,
+		       int *vol)
+{
+	int ret = cf_env_store(e, room, fstype);
+
+	if (!ret)
+		ret = cf_env_bind_original(e);
+	if (ret)
+		return ret;
+	*vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	if (*vol < 0)
+		return *vol;
+	return cf_nf_file(nf, *vol, "file", NULL, 0, size, false);
+}
+
 /* A reader of single pages, so that each READ is exactly what is missing. */
 OPTIONAL int start_read(struct cf_env *e, struct cf_reader *r, const char *name,
 			__u64 seed, __u64 off, __u64 len)

@@ -525,19 +525,6 @@ static int put_ballast(struct cf_env *e, off_t size)
 	return ret;
 }
 
-/* A cache in a file system of its own, and a file in it, whose number or error this returns. */
-static int only_file(struct cf_env *e, int nf, __u64 size, const char *fstype, int *vol)
-{
-	int ret = cf_env_store(e, size, fstype);
-
-	if (!ret)
-		ret = cf_env_bind_original(e);
-	if (ret)
-		return ret;
-	*vol = cf_nf_volume(nf, "v", e->tag, NULL, 0);
-	return cf_nf_file(nf, *vol, "file", NULL, 0, TOP, false);
-}
-
 /* A hole that can't be punched for want of space is the end of one file, and not of the cache. */
 TEST_F(ondemand, d44_no_space_to_punch)
 {
@@ -644,11 +631,11 @@ TEST_F(device, read_only)
 	nf = cf_nf_open();
 	if (nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	c = only_file(e, nf, 320 * MB, backing_fs(), &vol);
+	c = only_file(e, nf, 320 * MB, backing_fs(), TOP, &vol);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 	/* Its directory stays, so that the file is the first thing that can't be made. */
-	ASSERT_EQ(0, cf_nf_path(e->dir, "v", "file", 4, path, sizeof(path)));
+	ASSERT_EQ(0, cf_nf_path(e->dir, e->volume, "file", 4, path, sizeof(path)));
 	ASSERT_EQ(0, unlink(path));
 	ASSERT_EQ(0, mount(NULL, e->dir, NULL, MS_REMOUNT | MS_RDONLY, NULL)) {
 		TH_LOG("%s", strerror(errno));
@@ -677,7 +664,7 @@ TEST_F(device, too_large)
 	nf = cf_nf_open();
 	if (nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	c = only_file(e, nf, 64 * MB, "ext4", &vol);
+	c = only_file(e, nf, 64 * MB, "ext4", TOP, &vol);
 	ASSERT_LT(0, c);
 	/* Where files of ext4 end, which may be within a granule. */
 	ASSERT_EQ(0, statfs(e->dir, &st));
@@ -704,7 +691,7 @@ TEST_F_TIMEOUT(device, d46_invalidated_and_read_only, 120)
 	nf = cf_nf_open();
 	if (nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	c = only_file(e, nf, 320 * MB, backing_fs(), &vol);
+	c = only_file(e, nf, 320 * MB, backing_fs(), TOP, &vol);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, TOP));
 	ASSERT_EQ(0, cf_nf_unuse(nf, c));
@@ -976,7 +963,7 @@ TEST_F_TIMEOUT(device, frozen, 120)
 	t[0] = (struct call){ .nf = cf_nf_open() };
 	if (t[0].nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	t[0].c = only_file(e, t[0].nf, 320 * MB, backing_fs(), &t[0].vol);
+	t[0].c = only_file(e, t[0].nf, 320 * MB, backing_fs(), TOP, &t[0].vol);
 	ASSERT_LT(0, t[0].c);
 	t[1] = t[0];
 	t[2] = t[0];
@@ -1028,7 +1015,7 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 	t = (struct call){ .nf = cf_nf_open() };
 	if (t.nf < 0)
 		SKIP(return, CF_NO_NETFS);
-	t.c = only_file(e, t.nf, 320 * MB, backing_fs(), &t.vol);
+	t.c = only_file(e, t.nf, 320 * MB, backing_fs(), TOP, &t.vol);
 	ASSERT_LT(0, t.c);
 	/* There are data behind the hole. */
 	ASSERT_EQ(0, cf_nf_store(t.nf, t.c, 1, 8 * CF_GRANULE, 8 * CF_GRANULE, TOP));
