@@ -411,6 +411,12 @@ static bool cachefiles_object_outdated(const struct cachefiles_object *object)
 	return READ_ONCE(object->cookie->inval_counter) != object->inval_counter;
 }
 
+/* A new file for those.  Error: it has none then. */
+static int cachefiles_object_keep_up(struct cachefiles_object *object)
+{
+	return cachefiles_object_outdated(object) ? cachefiles_object_renew(object) : 0;
+}
+
 static bool cachefiles_object_fits(struct cachefiles_object *object, loff_t size)
 {
 	const struct super_block *sb = READ_ONCE(cachefiles_object_cache(object)->sb);
@@ -476,9 +482,7 @@ static int cachefiles_object_open(struct cachefiles_object *object)
 	if (!file) {
 		fscache_cookie_lookup_negative(cookie);
 		ret = cachefiles_object_replace(object, stale);
-		if (!ret && cachefiles_object_outdated(object))
-			ret = cachefiles_object_renew(object);
-		return ret;
+		return ret ?: cachefiles_object_keep_up(object);
 	}
 	clear_bit(FSCACHE_COOKIE_NO_DATA_TO_READ, &cookie->flags);
 	cachefiles_delay(CACHEFILES_DELAY_OPENED);
@@ -734,7 +738,8 @@ static void cachefiles_object_after_thaw(struct work_struct *work)
  * going on keeps the old file, which has no name then.  What a daemon serves never
  * changes, so an on-demand object can't be invalidated.
  *
- * Those who come now wait for the new file, lest what they fetch is lost.  If the backing
+ * Those who come now wait for the new file, lest what they fetch is lost, even if it is
+ * said twice in a row, as NFS does whenever a file has changed on the server.  If the backing
  * file system is being frozen they do without: they may be writing to it themselves, and
  * hold up the freezing, and so the new file.  Nor is that made by the cookie's worker then,
  * who would keep those waiting that come after the next invalidation.  A freeze that begins
@@ -747,17 +752,20 @@ static void cachefiles_object_after_thaw(struct work_struct *work)
 static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 {
 	struct cachefiles_object *object = cookie->cache_priv;
-	bool later;
 	int ret;
 
 	if (object->od)
 		return false;
-	later = cachefiles_object_replace_later(object);
-	ret = later ? 0 : cachefiles_object_renew(object);
+	if (cachefiles_object_replace_later(object)) {
+		fscache_resume_after_invalidation(cookie);
+		return true;
+	}
+	ret = cachefiles_object_renew(object);
+	/* Not as often as it is said, lest those who wait do so for ever. */
+	ret = ret ?: cachefiles_object_keep_up(object);
 	fscache_resume_after_invalidation(cookie);
 	/* For any that comes from then on, FS-Cache asks. */
-	if (!later && !ret && cachefiles_object_outdated(object))
-		ret = cachefiles_object_renew(object);
+	ret = ret ?: cachefiles_object_keep_up(object);
 	if (ret)
 		cachefiles_object_missed(object->volume);
 	return true;

@@ -324,19 +324,55 @@ static int invalidate_twice(struct __test_metadata *_metadata, int nf, int c,
 	return trap;
 }
 
-/* One invalidation comes while another one is being done: what comes is cached all the same. */
+/*
+ * One invalidation comes while another one is being done: whoever comes then waits for the
+ * end of both, so that what he stores is there.
+ */
 TEST_F(original, invalidated_twice)
 {
 	static const unsigned char newer[8] = "version2", newest[8] = "version3";
-	int nf = self->nf, c, trap;
+	int nf = self->nf, c, first, second;
 
 	if (cf_delay_init())
 		SKIP(return, CF_NO_DELAY);
 	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
-	trap = invalidate_twice(_metadata, nf, c, newer, newest);
-	EXPECT_EQ(0, cf_delay_go(trap));
+	first = invalidate_twice(_metadata, nf, c, newer, newest);
+	second = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, second);
+	EXPECT_EQ(0, cf_delay_go(first));
+	ASSERT_LT(0, cf_delay_caught(second, LONG));
+	EXPECT_EQ(CF_INVALIDATING, cf_nf_state(nf, c));
+	EXPECT_EQ(0, cf_delay_go(second));
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
+	EXPECT_EQ(0, cf_nf_fill(nf, c, 2, FILE_SIZE));
+	keeps(_metadata, nf, self->vol, c, newest);
+}
+
+/* And a third one after the first: that is not waited for, but cached afterwards. */
+TEST_F(original, invalidated_again_and_again)
+{
+	static const unsigned char newer[8] = "version2", newest[8] = "version3";
+	int nf = self->nf, c, first, second, third;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	c = full_file(nf, self->vol);
+	ASSERT_LT(0, c);
+	first = invalidate_twice(_metadata, nf, c, newer, newer);
+	second = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, second);
+	EXPECT_EQ(0, cf_delay_go(first));
+	ASSERT_LT(0, cf_delay_caught(second, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newest, 8, FILE_SIZE, false));
+	third = cf_delay_arm("opened", 0);
+	ASSERT_LE(0, third);
+	EXPECT_EQ(0, cf_delay_go(second));
+	ASSERT_LT(0, cf_delay_caught(third, LONG));
+	EXPECT_EQ(CF_ACTIVE, cf_nf_state(nf, c));
+	EXPECT_EQ(0, cf_delay_go(third));
 	cf_nf_note_release(nf, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, FILE_SIZE, FILE_SIZE));
 	keeps(_metadata, nf, self->vol, c, newest);
