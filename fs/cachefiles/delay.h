@@ -42,6 +42,7 @@ struct dentry;
  *	the daemon yet.
  * @CACHEFILES_DELAY_OPENED: "opened": original mode: the look-up has found or made a file,
  *	and not attached it.
+ * @CACHEFILES_DELAY_CREATE: "create": there is space for a file that is going to be made.
  * @CACHEFILES_DELAY_WITHDRAW: "withdraw": entry of the withdrawal of an object.
  * @CACHEFILES_DELAY_DROP: "drop": an od is DROPPING, its backing file is still attached.
  * @CACHEFILES_DELAY_ATTACH: "attach": copen is going to attach the backing file.
@@ -82,6 +83,7 @@ enum cachefiles_delay_point {
 	CACHEFILES_DELAY_LOOKUP,
 	CACHEFILES_DELAY_PUBLISHED,
 	CACHEFILES_DELAY_OPENED,
+	CACHEFILES_DELAY_CREATE,
 	CACHEFILES_DELAY_WITHDRAW,
 	CACHEFILES_DELAY_DROP,
 	CACHEFILES_DELAY_ATTACH,

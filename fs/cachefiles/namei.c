@@ -460,6 +460,7 @@ struct file *cachefiles_namei_tmpfile(struct cachefiles_cache *cache, struct den
 	ret = cachefiles_space_begin_create(cache);
 	if (ret)
 		return ERR_PTR(ret);
+	cachefiles_delay(CACHEFILES_DELAY_CREATE);
 	ret = mnt_want_write(cache->mnt);
 	if (!ret) {
 		with_cache_creds(cache)

@@ -8,6 +8,7 @@
 #include <sys/statfs.h>
 
 #include "lib/backing.h"
+#include "lib/delay.h"
 
 static int put_ballast(struct cf_env *e, off_t size)
 {
@@ -242,6 +243,88 @@ TEST_F(device, nothing_is_stored_below_stop)
 	EXPECT_EQ(8192, read_here(e, "file", 1, 0, 8192));
 	EXPECT_LE(0, open_object(e, &r, "new", MB, &m));
 	ASSERT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/* Whatever else is in the directory of the cache: until @left files can be made. */
+static int leave_files(struct cf_env *e, unsigned long long left)
+{
+	char path[160];
+	struct statfs st;
+	int fd;
+
+	for (int i = 0; !statfs(e->dir, &st) && st.f_ffree > left; i++) {
+		snprintf(path, sizeof(path), "%s/ballast%d", e->dir, i);
+		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd < 0)
+			return -errno;
+		close(fd);
+	}
+	return st.f_ffree == left ? 0 : -ERANGE;
+}
+
+/* A name of which the file is in the same directory as that of "file". */
+static void find_neighbour(struct cf_env *e, char name[16])
+{
+	char file[512], other[512];
+
+	cf_nf_path(e->dir, e->volume, "file", 4, file, sizeof(file));
+	*strrchr(file, '/') = '\0';
+	for (int i = 0; i < 100000; i++) {
+		snprintf(name, 16, "%d", i);
+		cf_nf_path(e->dir, e->volume, name, strlen(name), other, sizeof(other));
+		*strrchr(other, '/') = '\0';
+		if (!strcmp(file, other))
+			return;
+	}
+	*name = '\0';
+}
+
+/* The last file that there is space for is made once, though it is asked for twice. */
+TEST_F(device, d50_last_file)
+{
+	struct cf_env *e = &self->e;
+	int nf = cf_nf_open(), vol, c, trap;
+	struct statfs st;
+	char name[16], path[160];
+
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	ASSERT_EQ(0, cf_env_store(e, 64 * MB, "ext4"));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	find_neighbour(e, name);
+	ASSERT_NE('\0', *name);
+	trap = cf_delay_arm("create", 0);
+	ASSERT_LE(0, trap);
+	c = cf_nf_cookie(nf, vol, "file", 4, NULL, 0, MB);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_use(nf, c, false));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+
+	ASSERT_EQ(0, statfs(e->dir, &st));
+	ASSERT_EQ(0, leave_files(e, st.f_files / 100 * 97 + 1));
+	ASSERT_EQ(0, cf_cmd(e->dev, "frun 99%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "fcull 98%%"));
+	ASSERT_EQ(0, cf_cmd(e->dev, "fstop 97%%"));
+	EXPECT_EQ(-ENOBUFS, cf_nf_file(nf, vol, name, NULL, 0, MB, false));
+
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	EXPECT_EQ(0, cf_nf_store(nf, c, 1, 0, 4096, MB));
+	EXPECT_EQ(-ENOBUFS, cf_nf_file(nf, vol, name, NULL, 0, MB, false));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+
+	/* And it can be made as soon as there is space for one more. */
+	snprintf(path, sizeof(path), "%s/ballast0", e->dir);
+	ASSERT_EQ(0, unlink(path));
+	c = cf_nf_file(nf, vol, name, NULL, 0, MB, false);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	EXPECT_EQ(0, cf_nf_odd(nf));
+	close(nf);
 }
 
 /* A network file system can write over what is there, which takes no space. */
