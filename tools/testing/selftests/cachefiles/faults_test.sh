@@ -34,30 +34,28 @@ cf_at_end() {
 
 # --- the server's files, none of which ends with a page ---
 
-# size_of NUMBER
 unit=9169
-size_of() {
-	echo $(($1 * unit))
+
+# ranges DIR NUMBER...: what cf_pattern is told of files in DIR
+ranges() {
+	local i
+
+	for i in "${@:2}"; do
+		echo "$1/f$i $i 0 $((i * unit))"
+	done
 }
 
 make_files() {
-	local i
-
-	for ((i = 1; i <= files; i++)); do
-		cf_pattern write "$served/f$i" "$i" 0 "$(size_of "$i")" || return
-	done
+	# shellcheck disable=SC2046 # no name has a blank
+	cf_pattern write $(ranges "$served" $(seq $files))
 }
 
 # read_files DIR [NUMBER...]: and compares each, all of them without a number
 read_files() {
-	local dir=$1 i
-
-	shift
 	# shellcheck disable=SC2046 # numbers
-	[ $# -gt 0 ] || set -- $(seq $files)
-	for i; do
-		cf_pattern check "$dir/f$i" "$i" 0 "$(size_of "$i")" || return
-	done
+	[ $# -gt 1 ] || set -- "$1" $(seq $files)
+	# shellcheck disable=SC2046 # no name has a blank
+	cf_pattern check $(ranges "$@")
 }
 
 # --- the store: ext4 on a device that can be made to fail ---
@@ -186,7 +184,7 @@ touch_one() {
 own_netfs() {
 	local i=$((RANDOM % 4 + 1)) size old new
 
-	size=$(size_of $((i * 4)))
+	size=$((i * 4 * unit))
 	own=$((${own:-1} + 1))
 	old=${aux[i]:-0001}
 	printf -v new %04x $own

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * pattern write FILE SEED OFFSET LENGTH
- * pattern check|mmap|direct FILE SEED OFFSET LENGTH
+ * pattern write FILE SEED OFFSET LENGTH [FILE SEED OFFSET LENGTH]...
+ * pattern check|mmap|direct FILE SEED OFFSET LENGTH [FILE SEED OFFSET LENGTH]...
  *
  * Content for tests that are shell scripts. "write" puts into a range of FILE,
  * which it creates, what SEED says; the others read a range, in that way, and
@@ -95,69 +95,86 @@ static int write_range(const char *file, __u64 seed, __u64 off, __u64 len, char 
 
 static int check_range(const char *file, __u64 seed, __u64 off, __u64 len, int flags, char *buf)
 {
-	int fd = open(file, O_RDONLY | flags);
+	int fd = open(file, O_RDONLY | flags), ret = 0;
 
 	if (fd < 0)
 		return fail(file, "open", off);
-	while (len) {
+	while (len && !ret) {
 		size_t n = len < CHUNK ? len : CHUNK;
 		ssize_t got;
 
 		errno = 0;
 		got = pread(fd, buf, flags ? CHUNK : n, off);
-		if (got <= 0)
-			return fail(file, got ? "read" : "end of file", off);
-		if ((size_t)got < n)
+		if (got > 0 && (size_t)got < n)
 			n = got;
-		if (compare(file, seed, off, buf, n))
-			return 1;
+		ret = got > 0 ? compare(file, seed, off, buf, n) :
+				fail(file, got ? "read" : "end of file", off);
 		off += n;
 		len -= n;
 	}
-	return 0;
+	close(fd);
+	return ret;
 }
 
-static int check_mapping(const char *file, __u64 seed, __u64 off, __u64 len)
+static int check_cached(const char *file, __u64 seed, __u64 off, __u64 len, char *buf)
+{
+	return check_range(file, seed, off, len, 0, buf);
+}
+
+static int check_direct(const char *file, __u64 seed, __u64 off, __u64 len, char *buf)
+{
+	return check_range(file, seed, off, len, O_DIRECT, buf);
+}
+
+static int check_mapping(const char *file, __u64 seed, __u64 off, __u64 len, char *buf)
 {
 	__u64 start = off & ~(__u64)(ALIGN - 1);
-	int fd = open(file, O_RDONLY);
+	int fd = open(file, O_RDONLY), ret;
 	char *map;
 
 	if (fd < 0)
 		return fail(file, "open", off);
 	errno = 0;
-	if (lseek(fd, 0, SEEK_END) < (off_t)(off + len))
+	if (lseek(fd, 0, SEEK_END) < (off_t)(off + len)) {
+		close(fd);
 		return fail(file, "end of file", off + len);
+	}
 	map = mmap(NULL, off - start + len, PROT_READ, MAP_SHARED, fd, start);
+	close(fd);
 	if (map == MAP_FAILED)
 		return fail(file, "mmap", off);
-	return compare(file, seed, off, map + (off - start), len);
+	ret = compare(file, seed, off, map + (off - start), len);
+	munmap(map, off - start + len);
+	return ret;
 }
+
+static const struct way {
+	const char	*name;
+	int		(*range)(const char *file, __u64 seed, __u64 off, __u64 len, char *buf);
+} ways[] = {
+	{ "write", write_range },
+	{ "check", check_cached },
+	{ "direct", check_direct },
+	{ "mmap", check_mapping },
+	{ }
+};
 
 int main(int argc, char **argv)
 {
-	__u64 seed, off, len;
-	char *buf;
+	const struct way *way = ways;
+	char *buf = aligned_alloc(ALIGN, CHUNK);
+	int ret = 0;
 
-	if (argc != 6) {
-		fprintf(stderr, "usage: pattern write|check|mmap|direct FILE SEED OFFSET LENGTH\n");
+	while (argc > 1 && way->name && strcmp(argv[1], way->name))
+		way++;
+	if (argc < 6 || (argc - 2) % 4 || !way->name) {
+		fputs("usage: pattern WAY FILE SEED OFFSET LENGTH [...]\n", stderr);
 		return 2;
 	}
-	seed = to_number(argv[3]);
-	off = to_number(argv[4]);
-	len = to_number(argv[5]);
-	buf = aligned_alloc(ALIGN, CHUNK);
 	if (!buf)
 		return 2;
-
-	if (!strcmp(argv[1], "write"))
-		return write_range(argv[2], seed, off, len, buf);
-	if (!strcmp(argv[1], "check"))
-		return check_range(argv[2], seed, off, len, 0, buf);
-	if (!strcmp(argv[1], "direct"))
-		return check_range(argv[2], seed, off, len, O_DIRECT, buf);
-	if (!strcmp(argv[1], "mmap"))
-		return check_mapping(argv[2], seed, off, len);
-	fprintf(stderr, "pattern: %s?\n", argv[1]);
-	return 2;
+	for (int i = 2; i < argc && !ret; i += 4)
+		ret = way->range(argv[i], to_number(argv[i + 1]), to_number(argv[i + 2]),
+				 to_number(argv[i + 3]), buf);
+	return ret;
 }

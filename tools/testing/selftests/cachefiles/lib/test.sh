@@ -308,7 +308,7 @@ cf_drop_caches() {
 	echo 3 >/proc/sys/vm/drop_caches
 }
 
-# cf_pattern write|check|mmap|direct FILE SEED OFFSET LENGTH: see pattern.c
+# cf_pattern write|check|mmap|direct FILE SEED OFFSET LENGTH...: see pattern.c
 cf_pattern() {
 	"$cf_here/pattern" "$@"
 }
