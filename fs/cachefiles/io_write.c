@@ -469,11 +469,14 @@ static int cachefiles_write_copy_iter(struct cachefiles_write *write, struct iov
 
 /*
  * Lets a worker wait for the thaw and mark the object, who then has all claims on the write;
- * or returns false.
+ * or returns false.  Nobody misses a copy of what was read; but whoever wants memory may have
+ * to wait for the pages that are copied (PG_private_2), even who is to thaw, or is waited for
+ * by the freezing.
  */
 static bool cachefiles_write_defer(struct cachefiles_write *write, struct iov_iter *from)
 {
-	if (!write->term_func)
+	if (!write->term_func ||
+	    !test_bit(FSCACHE_COOKIE_LOCAL_WRITE, &write->object->cookie->flags))
 		return false;
 	if (atomic_inc_return(&cachefiles_nr_deferred) > CACHEFILES_MAX_DEFERRED ||
 	    cachefiles_write_copy_iter(write, from)) {
@@ -500,7 +503,8 @@ static bool cachefiles_write_defer(struct cachefiles_write *write, struct iov_it
  *
  * The caller does not wait for the backing file system to be thawed, unless there are data
  * in the range that can't be kept, nor for the object to be marked as being written: a worker
- * does, or if @term_func is NULL or too many wait already, the write is refused.
+ * does, or if @term_func is NULL, too many wait already or nobody has the object to write to
+ * it, the write is refused.
  *
  * Context: process; the caller may be writing back, so nothing is allocated into a
  * file system.

@@ -198,6 +198,9 @@ static int cachefiles_object_set_backing_size(struct cachefiles_object *object,
 
 	if (old == size)
 		return 0;
+	/* Whoever reads waits for the look-up.  Behind its end, nothing of a file is there. */
+	if (!object->od && cachefiles_cache_is_frozen(cachefiles_object_cache(object)))
+		return old < size && IS_ALIGNED(old, CACHEFILES_GRANULE) ? 0 : -EBUSY;
 	with_cache_creds(cachefiles_object_cache(object)) {
 		if (old < size && !IS_ALIGNED(old, CACHEFILES_GRANULE))
 			ret = cachefiles_vfs_truncate(file, round_down(old, CACHEFILES_GRANULE));

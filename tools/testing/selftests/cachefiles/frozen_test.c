@@ -176,13 +176,14 @@ struct lookup {
 	struct cf_task	task;
 	int		nf, vol;
 	const char	*name;
+	__u64		size;
 };
 
 static int do_lookup(void *arg)
 {
 	const struct lookup *l = arg;
 
-	return cf_nf_file(l->nf, l->vol, l->name, NULL, 0, 8192, false);
+	return cf_nf_file(l->nf, l->vol, l->name, NULL, 0, l->size, false);
 }
 
 /* If there is no space for the new file after the thaw, there is none, and nothing of the old. */
@@ -224,7 +225,7 @@ TEST_F_TIMEOUT(device, no_space_after_the_thaw, 120)
  */
 TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
 {
-	struct lookup old = { .nf = cf_nf_open(), .name = "file" }, other[2];
+	struct lookup old = { .nf = cf_nf_open(), .name = "file", .size = 8192 }, other[2];
 	const char *const names[2] = { "new", "stale" };
 	struct cf_env *e = &self->e;
 	char path[512] = "", dir[512], name[16];
@@ -268,7 +269,7 @@ TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
 	EXPECT_LT(0, found);
 	EXPECT_EQ(0, cf_nf_check(old.nf, found, 1, 0, 8192, 8192));
 	for (int i = 0; i < 2; i++) {
-		other[i] = (struct lookup){ .nf = old.nf, .name = "file" };
+		other[i] = (struct lookup){ .nf = old.nf, .name = "file", .size = 8192 };
 		other[i].vol = cf_nf_volume(old.nf, names[i], e->tag, "2", 1);
 		ASSERT_LT(0, other[i].vol);
 		ASSERT_EQ(0, cf_task_start(&other[i].task, do_lookup, &other[i]));
@@ -290,6 +291,61 @@ TEST_F_TIMEOUT(device, d39_found_while_frozen, 120)
 	ASSERT_EQ(0, cf_nf_detach(old.nf, c, false));
 	ASSERT_EQ(0, cf_nf_volume_end(old.nf, old.vol, NULL, 0, false));
 	close(old.nf);
+}
+
+/* A file of another size than its object: what lies behind its end is missing, or all of it. */
+TEST_F_TIMEOUT(device, d39_found_with_another_size, 120)
+{
+	struct lookup found[2] = { { .nf = cf_nf_open(), .name = "longer" }, };
+	const int expected[2] = { 0, -ENOBUFS };
+	const __u64 size[2] = { 16384, 4096 };
+	int nf = found[0].nf, c[2], vol, fd;
+	struct cf_env *e = &self->e;
+
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	found[1] = (struct lookup){ .nf = nf, .name = "shorter" };
+	ASSERT_EQ(0, cf_env_store(e, 512 * MB, backing_fs()));
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	for (int i = 0; i < 2; i++) {
+		found[i].vol = vol;
+		c[i] = cf_nf_file(nf, vol, found[i].name, NULL, 0, 8192, false);
+		ASSERT_LT(0, c[i]);
+		ASSERT_EQ(0, cf_nf_fill(nf, c[i], 1, 8192));
+		ASSERT_EQ(0, cf_nf_unuse_with(nf, c[i], NULL, 0, &size[i]));
+		ASSERT_EQ(0, cf_nf_relinquish(nf, c[i], false));
+		found[i].size = size[i];
+	}
+	/* Whoever comes next waits until they are let go of. */
+	for (int i = 0; i < 2; i++) {
+		c[i] = cf_nf_file(nf, vol, "attach", NULL, 0, 8192, false);
+		ASSERT_LT(0, c[i]);
+		ASSERT_EQ(0, cf_nf_detach(nf, c[i], false));
+	}
+	fd = cf_freeze(e->dir);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, cf_task_start(&found[i].task, do_lookup, &found[i]));
+		EXPECT_EQ(0, cf_task_wait(&found[i].task, &c[i], PROMPT));
+		EXPECT_EQ(expected[i], c[i] < 0 ? c[i] : 0);
+	}
+	EXPECT_EQ(0, cf_nf_check(nf, c[0], 1, 0, 8192, 16384));
+	EXPECT_EQ(0, cf_nf_absent(nf, c[0], 8192, 8192, 16384));
+	EXPECT_EQ(0, cf_thaw(fd));
+
+	EXPECT_EQ(0, cf_nf_store(nf, c[0], 1, 12288, 4096, 16384));
+	EXPECT_EQ(0, cf_nf_check(nf, c[0], 1, 12288, 4096, 16384));
+	EXPECT_EQ(0, cf_nf_absent(nf, c[0], 8192, 4096, 16384));
+	c[1] = cf_nf_file(nf, vol, "shorter", NULL, 0, 4096, false);
+	ASSERT_LT(0, c[1]);
+	EXPECT_EQ(0, cf_nf_check(nf, c[1], 1, 0, 4096, 4096));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, cf_nf_detach(nf, c[i], false));
+	}
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	close(nf);
 }
 
 /* An operation that can't begin, for want of the file that is being made, does not go on. */

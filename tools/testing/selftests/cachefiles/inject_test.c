@@ -965,6 +965,7 @@ TEST_F_TIMEOUT(device, frozen, 120)
 		SKIP(return, CF_NO_NETFS);
 	t[0].c = only_file(e, t[0].nf, 320 * MB, backing_fs(), TOP, &t[0].vol);
 	ASSERT_LT(0, t[0].c);
+	ASSERT_EQ(0, cf_nf_use(t[0].nf, t[0].c, true));
 	t[1] = t[0];
 	t[2] = t[0];
 	write_around(_metadata, t[0].nf, t[0].c);
@@ -997,6 +998,7 @@ TEST_F_TIMEOUT(device, frozen, 120)
 	ASSERT_EQ(0, finish(&freezer, LONG));
 	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
 	close(freezer.fd);
+	ASSERT_EQ(0, cf_nf_unuse(t[0].nf, t[0].c));
 	ASSERT_EQ(0, cf_nf_detach(t[0].nf, t[0].c, false));
 	close(t[0].nf);
 }
@@ -1009,7 +1011,7 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 {
 	struct cf_env *e = &self->e;
 	int ret, new, queued = 0, refused = 0;
-	struct call freezer = { 0 }, t, fresh;
+	struct call freezer = { 0 }, t, copy, fresh;
 	long long end;
 
 	t = (struct call){ .nf = cf_nf_open() };
@@ -1018,8 +1020,12 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 	t.c = only_file(e, t.nf, 320 * MB, backing_fs(), TOP, &t.vol);
 	ASSERT_LT(0, t.c);
 	/* There are data behind the hole. */
+	ASSERT_EQ(0, cf_nf_use(t.nf, t.c, true));
 	ASSERT_EQ(0, cf_nf_store(t.nf, t.c, 1, 8 * CF_GRANULE, 8 * CF_GRANULE, TOP));
 	ASSERT_EQ(0, cf_nf_note_release(t.nf, t.c));
+	copy = t;
+	copy.c = cf_nf_file(t.nf, t.vol, "copy", NULL, 0, TOP, false);
+	ASSERT_LT(0, copy.c);
 	freezer.fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ASSERT_LE(0, freezer.fd);
 	ASSERT_EQ(0, start(&freezer, do_freeze));
@@ -1035,6 +1041,11 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 		queued += ret == -EIOCBQUEUED;
 		refused += ret == -EBUSY;
 	}
+	/* Nobody waits for pages that are copied, as who is to thaw may want their memory. */
+	ASSERT_EQ(0, start(&copy, do_submit_async));
+	EXPECT_EQ(-EBUSY, finish(&copy, PROMPT));
+	ASSERT_EQ(0, start(&copy, do_store));
+	EXPECT_EQ(-EBUSY, finish(&copy, PROMPT));
 	EXPECT_EQ(80, queued + refused);
 	EXPECT_LT(0, queued);
 	EXPECT_LT(0, refused);
@@ -1062,6 +1073,8 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 	EXPECT_EQ(0, cf_nf_absent(t.nf, t.c, 3 * CF_GRANULE, 5 * CF_GRANULE, TOP));
 	EXPECT_EQ(0, cf_nf_store(t.nf, t.c, 1, 0, 8 * CF_GRANULE, TOP));
 	EXPECT_EQ(0, cf_nf_check(t.nf, t.c, 1, 0, TOP, TOP));
+	EXPECT_EQ(0, cf_nf_absent(t.nf, copy.c, 0, TOP, TOP));
+	EXPECT_EQ(0, cf_nf_store(t.nf, copy.c, 1, 0, TOP, TOP));
 	EXPECT_EQ(0, cf_nf_wait(t.nf, new, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
 	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
 
@@ -1071,6 +1084,8 @@ TEST_F_TIMEOUT(device, d39_store_while_frozen, 120)
 	ASSERT_EQ(0, ioctl(freezer.fd, FITHAW, 0));
 	close(freezer.fd);
 	ASSERT_EQ(0, cf_nf_detach(t.nf, new, false));
+	ASSERT_EQ(0, cf_nf_detach(t.nf, copy.c, false));
+	ASSERT_EQ(0, cf_nf_unuse(t.nf, t.c));
 	ASSERT_EQ(0, cf_nf_detach(t.nf, t.c, false));
 	close(t.nf);
 }
