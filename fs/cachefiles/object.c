@@ -161,7 +161,8 @@ static void cachefiles_object_catch_up(struct cachefiles_object *object)
 	guard(spinlock_irqsave)(&object->leaving);
 	if (object->inval_counter == counter)
 		return;
-	object->inval_counter = counter;
+	/* Who marks the file that was there before may look. */
+	WRITE_ONCE(object->inval_counter, counter);
 	object->old_ops += object->ops;
 	object->ops = 0;
 	WRITE_ONCE(object->old_copies, true);
@@ -659,9 +660,16 @@ static void cachefiles_object_wait_for_leaving(struct cachefiles_object *object)
 /*
  * The cookie lets go of its object.  No access is held, so no I/O that came
  * through the netfs is left.
+ *
+ * While the cache takes it away, FS-Cache does not tell who begins to write.  So whoever has
+ * come meanwhile, or may have come and gone, counts as one who does; whether the file is
+ * believed when it is looked for again is for cachefiles_object_was_bypassed() to say.
  */
 static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 {
+	bool unannounced = fscache_cookie_state(cookie) == FSCACHE_COOKIE_STATE_WITHDRAWING;
+	unsigned long unused_at = READ_ONCE(cookie->unused_at);
+	int n_active = atomic_read(&cookie->n_active);
 	struct cachefiles_object *object = cookie->cache_priv;
 	struct cachefiles_cache *cache = cachefiles_object_cache(object);
 	struct file *file;
@@ -688,6 +696,9 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 							     object->inval_counter);
 	}
 	cachefiles_object_end_use(cookie);
+	if (!object->od && unannounced && (READ_ONCE(cookie->unused_at) != unused_at ||
+					   atomic_read(&cookie->n_active) != n_active))
+		set_bit(FSCACHE_COOKIE_LOCAL_WRITE, &cookie->flags);
 	cookie->cache_priv = NULL;
 	cachefiles_object_put(object);
 }

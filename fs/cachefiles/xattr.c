@@ -105,7 +105,7 @@ static int cachefiles_xattr_of_object(struct cachefiles_object *object, bool dir
 	guard(spinlock)(&cookie->lock);
 	value->object_size = cpu_to_be64(READ_ONCE(cookie->object_size));
 	memcpy(value->aux, fscache_get_aux(cookie), aux_len);
-	return cookie->inval_counter == object->inval_counter ? 0 : -ESTALE;
+	return cookie->inval_counter == READ_ONCE(object->inval_counter) ? 0 : -ESTALE;
 }
 
 /**

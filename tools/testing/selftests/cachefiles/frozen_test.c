@@ -348,6 +348,56 @@ TEST_F_TIMEOUT(device, d39_found_with_another_size, 120)
 	close(nf);
 }
 
+static int do_close(void *arg)
+{
+	return close(*(int *)arg) ? -errno : 0;
+}
+
+/*
+ * The end of the cache waits for the thaw. Who writes meanwhile does so without it, and
+ * what was stored before is not right any more.
+ */
+TEST_F_TIMEOUT(device, d46_written_while_withdrawn, 120)
+{
+	int nf = cf_nf_open(), vol, c, fd, ret;
+	struct cf_env *e = &self->e;
+	struct cf_task closing;
+
+	if (nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	c = only_file(e, nf, 512 * MB, backing_fs(), 8192, &vol);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_use(nf, c, true));
+	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 8192));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	fd = cf_freeze(e->dir);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cf_task_start(&closing, do_close, &e->dev));
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_WITHDRAWING), 0, 0, PROMPT, NULL));
+	ASSERT_EQ(0, cf_nf_use(nf, c, true));
+	/* FS-Cache's clock goes on by hundredths of a second. */
+	poll(NULL, 0, 30);
+	ASSERT_EQ(0, cf_nf_unuse(nf, c));
+	EXPECT_EQ(CF_WITHDRAWING, cf_nf_state(nf, c));
+	EXPECT_EQ(0, cf_thaw(fd));
+	ASSERT_EQ(0, cf_task_wait(&closing, &ret, LONG));
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_QUIESCENT), 0, 0, LONG, NULL));
+
+	e->dev = cf_device();
+	ASSERT_LE(0, e->dev);
+	ASSERT_EQ(0, cf_env_bind_original(e));
+	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 8192, 8192));
+	EXPECT_EQ(0, cf_nf_fill(nf, c, 2, 8192));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	close(nf);
+}
+
 /* An operation that can't begin, for want of the file that is being made, does not go on. */
 TEST_F(device, d46_not_begun)
 {
