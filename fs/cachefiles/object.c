@@ -484,6 +484,8 @@ static int cachefiles_object_open(struct cachefiles_object *object)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	if (!file) {
+		/* Those who are let go on by that know of all invalidations until now. */
+		cachefiles_object_catch_up(object);
 		fscache_cookie_lookup_negative(cookie);
 		ret = cachefiles_object_replace(object, stale);
 		return ret ?: cachefiles_object_keep_up(object);

@@ -311,6 +311,52 @@ TEST_F(original, operation_begun_before_invalidation_without_space)
 	keeps(_metadata, nf, self->vol, c, newer);
 }
 
+static int do_begin(void *arg)
+{
+	const struct act *a = arg;
+
+	return cf_nf_begin(a->nf, a->cookie, true);
+}
+
+/* Whoever waits for a stale file to be replaced knows of an invalidation that came before. */
+TEST_F(original, invalidated_before_it_is_replaced)
+{
+	static const unsigned char newer[8] = "version2", newest[8] = "version3";
+	struct act a = { .nf = self->nf };
+	int nf = self->nf, c, found, made, op;
+	unsigned char buf[8192];
+	struct cf_netfs_write w;
+
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	c = full_file(nf, self->vol);
+	ASSERT_LT(0, c);
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	a.cookie = cf_nf_cookie(nf, self->vol, "file", 4, newer, sizeof(newer), FILE_SIZE);
+	ASSERT_LT(0, a.cookie);
+	found = cf_delay_arm("published", 0);
+	made = cf_delay_arm("create", 0);
+	ASSERT_LE(0, found);
+	ASSERT_LE(0, made);
+	ASSERT_EQ(0, cf_nf_use(nf, a.cookie, false));
+	ASSERT_LT(0, cf_delay_caught(found, LONG));
+	ASSERT_EQ(0, cf_nf_invalidate(nf, a.cookie, newest, sizeof(newest), FILE_SIZE, false));
+	ASSERT_EQ(0, cf_task_start(&a.task, do_begin, &a));
+	EXPECT_EQ(0, cf_delay_go(found));
+	ASSERT_LT(0, cf_delay_caught(made, LONG));
+	ASSERT_EQ(0, cf_task_wait(&a.task, &op, LONG));
+	EXPECT_LT(0, op);
+	EXPECT_EQ(0, cf_delay_go(made));
+	cf_pattern(2, 0, buf, sizeof(buf));
+	EXPECT_EQ(0, cf_nf_write(nf, 0, op, buf, 0, sizeof(buf), FILE_SIZE,
+				 CF_IO_PREPARE | CF_IO_ISSUE, &w));
+	EXPECT_EQ(sizeof(buf), w.result);
+	ASSERT_EQ(0, cf_nf_end(nf, op));
+	cf_nf_note_release(nf, a.cookie);
+	EXPECT_EQ(0, cf_nf_check(nf, a.cookie, 2, 0, sizeof(buf), FILE_SIZE));
+	keeps(_metadata, nf, self->vol, a.cookie, newest);
+}
+
 /* A second invalidation while the first is stopped: the trap that it is in. */
 static int invalidate_twice(struct __test_metadata *_metadata, int nf, int c,
 			    const unsigned char newer[8], const unsigned char newest[8])
