@@ -63,6 +63,7 @@ static const char * const cachefiles_delay_names[CACHEFILES_DELAY_NR] = {
 	[CACHEFILES_DELAY_LOOKUP]		= "lookup",
 	[CACHEFILES_DELAY_PUBLISHED]		= "published",
 	[CACHEFILES_DELAY_OPENED]		= "opened",
+	[CACHEFILES_DELAY_SPACE]		= "space",
 	[CACHEFILES_DELAY_CREATE]		= "create",
 	[CACHEFILES_DELAY_WITHDRAW]		= "withdraw",
 	[CACHEFILES_DELAY_DROP]			= "drop",

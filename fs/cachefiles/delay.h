@@ -42,6 +42,8 @@ struct dentry;
  *	the daemon yet.
  * @CACHEFILES_DELAY_OPENED: "opened": original mode: the look-up has found or made a file,
  *	and not attached it.
+ * @CACHEFILES_DELAY_SPACE: "space": it is known what is being made and written, and is going
+ *	to be asked what is free.
  * @CACHEFILES_DELAY_CREATE: "create": there is space for a file that is going to be made.
  * @CACHEFILES_DELAY_WITHDRAW: "withdraw": entry of the withdrawal of an object.
  * @CACHEFILES_DELAY_DROP: "drop": an od is DROPPING, its backing file is still attached.
@@ -83,6 +85,7 @@ enum cachefiles_delay_point {
 	CACHEFILES_DELAY_LOOKUP,
 	CACHEFILES_DELAY_PUBLISHED,
 	CACHEFILES_DELAY_OPENED,
+	CACHEFILES_DELAY_SPACE,
 	CACHEFILES_DELAY_CREATE,
 	CACHEFILES_DELAY_WITHDRAW,
 	CACHEFILES_DELAY_DROP,

@@ -15,6 +15,7 @@
 #include <linux/jiffies.h>
 #include <linux/math64.h>
 #include <linux/statfs.h>
+#include "delay.h"
 #include "internal.h"
 
 #define CACHEFILES_CREDIT_SHARE	16
@@ -167,12 +168,14 @@ static int cachefiles_space_ask(struct cachefiles_cache *cache)
 	u64 blocks, files;
 	int ret;
 
+	/* First, so that what ends meanwhile counts twice, rather than not at all. */
+	files = atomic_read_acquire(&cache->creating);
+	blocks = DIV_ROUND_UP_ULL(atomic64_read_acquire(&cache->writing), cache->bsize);
+	cachefiles_delay(CACHEFILES_DELAY_SPACE);
 	ret = cachefiles_space_statfs(cache, &stats);
 	if (ret)
 		return ret;
 
-	files = atomic_read(&cache->creating);
-	blocks = DIV_ROUND_UP_ULL(atomic64_read(&cache->writing), cache->bsize);
 	scoped_guard(spinlock, &cache->space_lock) {
 		was_culling = cache->culling;
 		ret = cachefiles_space_judge_locked(cache,
@@ -246,6 +249,8 @@ int cachefiles_space_begin_create(struct cachefiles_cache *cache)
  */
 void cachefiles_space_end_create(struct cachefiles_cache *cache)
 {
+	/* Pairs with cachefiles_space_ask(): who does not count it sees that it is there. */
+	smp_mb__before_atomic();
 	atomic_dec(&cache->creating);
 }
 
@@ -281,5 +286,7 @@ int cachefiles_space_begin_write(struct cachefiles_cache *cache, u64 bytes)
  */
 void cachefiles_space_end_write(struct cachefiles_cache *cache, u64 bytes)
 {
+	/* As in cachefiles_space_end_create(). */
+	smp_mb__before_atomic();
 	atomic64_sub(bytes, &cache->writing);
 }

@@ -9,6 +9,7 @@
 
 #include "lib/backing.h"
 #include "lib/delay.h"
+#include "lib/task.h"
 
 static int put_ballast(struct cf_env *e, off_t size)
 {
@@ -279,13 +280,27 @@ static void find_neighbour(struct cf_env *e, char name[16])
 	*name = '\0';
 }
 
-/* The last file that there is space for is made once, though it is asked for twice. */
+struct file {
+	struct cf_task	task;
+	int		nf, vol;
+	char		name[16];
+};
+
+static int do_make(void *arg)
+{
+	const struct file *f = arg;
+
+	return cf_nf_file(f->nf, f->vol, f->name, NULL, 0, MB, false);
+}
+
+/* The last file that there is space for is made once, though others are asked for. */
 TEST_F(device, d50_last_file)
 {
+	struct file other = { .nf = cf_nf_open() };
+	int nf = other.nf, c, trap, asking, ret;
 	struct cf_env *e = &self->e;
-	int nf = cf_nf_open(), vol, c, trap;
 	struct statfs st;
-	char name[16], path[160];
+	char path[160];
 
 	if (nf < 0)
 		SKIP(return, CF_NO_NETFS);
@@ -293,13 +308,13 @@ TEST_F(device, d50_last_file)
 		SKIP(return, CF_NO_DELAY);
 	ASSERT_EQ(0, cf_env_store(e, 64 * MB, "ext4"));
 	ASSERT_EQ(0, cf_env_bind_original(e));
-	vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
-	ASSERT_LT(0, vol);
-	find_neighbour(e, name);
-	ASSERT_NE('\0', *name);
+	other.vol = cf_nf_volume(nf, e->volume, e->tag, NULL, 0);
+	ASSERT_LT(0, other.vol);
+	find_neighbour(e, other.name);
+	ASSERT_NE('\0', *other.name);
 	trap = cf_delay_arm("create", 0);
 	ASSERT_LE(0, trap);
-	c = cf_nf_cookie(nf, vol, "file", 4, NULL, 0, MB);
+	c = cf_nf_cookie(nf, other.vol, "file", 4, NULL, 0, MB);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_use(nf, c, false));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
@@ -309,18 +324,26 @@ TEST_F(device, d50_last_file)
 	ASSERT_EQ(0, cf_cmd(e->dev, "frun 99%%"));
 	ASSERT_EQ(0, cf_cmd(e->dev, "fcull 98%%"));
 	ASSERT_EQ(0, cf_cmd(e->dev, "fstop 97%%"));
-	EXPECT_EQ(-ENOBUFS, cf_nf_file(nf, vol, name, NULL, 0, MB, false));
+	EXPECT_EQ(-ENOBUFS, do_make(&other));
 
+	/* It is made between the two questions that another one needs an answer to. */
+	asking = cf_delay_arm("space", 0);
+	ASSERT_LE(0, asking);
+	ASSERT_EQ(0, cf_task_start(&other.task, do_make, &other));
+	ASSERT_LT(0, cf_delay_caught(asking, LONG));
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
+	EXPECT_EQ(0, cf_delay_go(asking));
+	ASSERT_EQ(0, cf_task_wait(&other.task, &ret, LONG));
+	EXPECT_EQ(-ENOBUFS, ret);
 	EXPECT_EQ(0, cf_nf_store(nf, c, 1, 0, 4096, MB));
-	EXPECT_EQ(-ENOBUFS, cf_nf_file(nf, vol, name, NULL, 0, MB, false));
+	EXPECT_EQ(-ENOBUFS, do_make(&other));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 
 	/* And it can be made as soon as there is space for one more. */
 	snprintf(path, sizeof(path), "%s/ballast0", e->dir);
 	ASSERT_EQ(0, unlink(path));
-	c = cf_nf_file(nf, vol, name, NULL, 0, MB, false);
+	c = do_make(&other);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 	EXPECT_EQ(0, cf_nf_odd(nf));
