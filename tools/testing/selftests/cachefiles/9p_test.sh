@@ -61,9 +61,10 @@ cuts_are_told() {
 		random_file "$server/told" 8192
 		mount_diod || return
 		cat "$mnt/told" >/dev/null
-		cf_counts Updates:rsz
+		cf_counts Updates:rsz Updates:rsn
 		truncate -s 4096 "$mnt/told"
 		cut_told=$(cf_counted Updates:rsz)
+		expect_eq 0 "$(cf_counted Updates:rsn)" "changes of a size that were refused"
 		cf_umount "$mnt"
 	fi
 	[ "$cut_told" -gt 0 ] || {

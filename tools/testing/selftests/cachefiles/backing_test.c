@@ -153,7 +153,7 @@ static bool is_left_out(int n, int i)
 	return cf_ms(1) >= 10 && (n + i) % 2;
 }
 
-TEST_F_TIMEOUT(refusing, any_request, 240)
+TEST_F_TIMEOUT(refusing, any_request, 600)
 {
 	bool hit = true;
 	int count = 0;
@@ -201,7 +201,7 @@ static int bind_mode(struct cf_env *e, bool original)
 }
 
 /* Binding looks what the file system is good for, and is refused if it can't know. */
-TEST_F_TIMEOUT(refusing, any_request_of_bind, 120)
+TEST_F_TIMEOUT(refusing, any_request_of_bind, 300)
 {
 	struct cf_env *e = &self->e;
 	struct cf_fusefs *fuse = &self->m.fuse;

@@ -280,7 +280,7 @@ progress() {
 	for n in $(rounds); do
 		marks+=($((n + 1)))
 	done
-	if ! cf_wait 60 all_rounds_above "${marks[@]}"; then
+	if ! cf_wait 120 all_rounds_above "${marks[@]}"; then
 		cf_note "rounds: $(rounds | xargs), were to be above ${marks[*]}"
 		echo w >/proc/sysrq-trigger
 		return 1
@@ -452,6 +452,7 @@ test_remount_read_only() {
 	expect progress
 	mount -o remount,rw "$store"
 	expect progress
+	expect stored
 	stop_load
 	end_all
 }
@@ -544,6 +545,7 @@ test_injection() {
 	echo 0 >"$injection"
 	expect progress
 	expect cf_bound "$tag"
+	expect stored
 	for ((n = 0; n < 20; n++)); do
 		echo $((RANDOM % 3)) >"$injection"
 		sleep 0.1
@@ -565,6 +567,7 @@ test_closed() {
 		expect progress
 		expect bind_cache
 		expect progress
+		expect stored
 	done
 	stop_load
 	end_all
@@ -629,6 +632,7 @@ test_frozen() {
 	sleep 2
 	expect fsfreeze -u "$store"
 	expect progress
+	expect stored
 	expect fsfreeze -f "$store"
 	cf_background thaw_later
 	thawing=$!

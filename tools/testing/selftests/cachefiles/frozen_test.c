@@ -402,7 +402,8 @@ TEST_F_TIMEOUT(device, d46_written_while_withdrawn, 120)
 TEST_F(device, d46_not_begun)
 {
 	struct cf_env *e = &self->e;
-	int nf = cf_nf_open(), vol, c, fd, trap;
+	int nf = cf_nf_open(), vol, c, fd, trap, ret;
+	long long end;
 
 	if (nf < 0)
 		SKIP(return, CF_NO_NETFS);
@@ -424,7 +425,12 @@ TEST_F(device, d46_not_begun)
 	ASSERT_EQ(0, cf_nf_invalidate(nf, c, NULL, 0, 8192, false));
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
 	if (cf_nf_has_streams(nf)) {
-		EXPECT_EQ(0, cf_nf_store_copy(nf, c, 1, 0, 8192, 8192, CF_COPY_READ));
+		/* The worker who was stopped may not be through. */
+		end = cf_now() + cf_ms(LONG);
+		do {
+			ret = cf_nf_store_copy(nf, c, 1, 0, 8192, 8192, CF_COPY_READ);
+		} while (ret == -ENOBUFS && cf_now() < end && !poll(NULL, 0, 10));
+		EXPECT_EQ(0, ret);
 		cf_nf_note_release(nf, c);
 		EXPECT_EQ(0, cf_nf_check(nf, c, 1, 0, 8192, 8192));
 	}

@@ -333,7 +333,7 @@ static int live_refused(struct __test_metadata *_metadata, struct life *l, struc
 	return op;
 }
 
-TEST_F_TIMEOUT(device, any_request_refused, 240)
+TEST_F_TIMEOUT(device, any_request_refused, 600)
 {
 	static struct server s;
 	struct life l = { .e = &self->e, .s = &s };

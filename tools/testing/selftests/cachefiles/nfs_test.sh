@@ -324,7 +324,7 @@ test_changes_while_mounted() {
 
 # While a client has a file open for writing NFS does not cache it.
 test_client_writes() {
-	odd=2
+	odd=4
 	make f 40 0 1M || return
 	fills look check f 40 0 1M
 	expect cf_pattern write "$client/$dir/f" 41 300000 400000

@@ -967,6 +967,8 @@ TEST_F(race, d47_shorter_under_an_open_file)
 
 	ASSERT_EQ(0, start_read(e, &o, "file", 1, 0, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	/* Past the point where the other one is to be stopped. */
+	ASSERT_EQ(0, cf_task_blocks(o.pid, LONG));
 	trap = cf_delay_arm("admit", 0);
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, cf_task_start(&held.task, do_pread, &held));

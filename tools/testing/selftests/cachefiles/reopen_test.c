@@ -721,8 +721,9 @@ TEST_F_TIMEOUT(ondemand, closed_at_random, 120)
 		self->s.held[i] = (struct cf_held) { .fd = -1, .file = -1 };
 	ASSERT_NE(NULL, cf_server_add(&self->s, "file", 4 * MB, 9));
 	ASSERT_EQ(0, cf_server_thread(&self->s));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, vandalise, &v));
+	/* First, as its descriptors may get numbers that are closed once more. */
 	ASSERT_EQ(0, start_stream(e, &r, "file", 9, 0, 4 * MB));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, vandalise, &v));
 	EXPECT_EQ(0, cf_reader_wait(&r, &res, 60000));
 	__atomic_store_n(&v.stop, 1, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
