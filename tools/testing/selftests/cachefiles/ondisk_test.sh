@@ -352,8 +352,11 @@ write_again() {
 
 	while [ $status = 0 ]; do
 		said=$(tool "$1" -- "${@:2}" 2>&1) || status=$?
-		[ "$said" != "cf_netfs_tool: write: No buffer space available" ] ||
+		case $said in
+		*": write: No buffer space available" | *": write: Device or resource busy")
 			[ ! -e "$CF_DIR/crash" ] || status=0
+			;;
+		esac
 	done
 	[ $status = 143 ] || echo "status $status: $said"
 }
