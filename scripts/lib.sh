@@ -188,6 +188,34 @@ stale_int3() {
 		END { if (stale) print oops }' "$1" 2>/dev/null
 }
 
+# lost_flags CONSOLE: the machine has died of flags that no processor has; in which line.
+# TCG computes the flags when they are asked for, from the operands of what has set them last.
+# If it has lost what that was, the flags are an operand: a register, and the bit that is
+# always set. Bit 17 of it is the mode of the 8086, which a processor does not enter from
+# 64-bit code, whatever it finds on the stack.
+lost_flags() {
+	awk 'function low(hex) {
+			hex = substr(hex, length(hex) - 7)
+			return substr(hex, 1, 7) \
+				substr("23236767ababefef", index(digits, substr(hex, 8)), 1)
+		}
+		BEGIN { digits = "0123456789abcdef" }
+		{ sub(/\r$/, "") }
+		!oops && /Oops: double fault/ { oops = NR }
+		oops && /Call Trace/ { exit }
+		oops && / EFLAGS: / { flags = $NF }
+		oops && flags {
+			for (i = 1; i < NF; i++)
+				if ($i ~ /^R[A-Z0-9]+:$/ && low($(i + 1)) == flags)
+					found = 1
+		}
+		END {
+			# Bit 17
+			if (found && index("2367abef", substr(flags, 4, 1)))
+				print oops
+		}' "$1" 2>/dev/null
+}
+
 # not_ours LOG: says what has killed the machine, if neither our code nor the tests can.
 # netfs of 6.12 needs no cache for its fault, only a file whose last page it does not fill:
 # the second of three slices ends while the first one is done and leaves the list, what it
@@ -200,6 +228,10 @@ not_ours() {
 	if [ -z "$line" ]; then
 		line=$(stale_int3 "$console")
 		why="QEMU has executed an int3 that was no longer there"
+	fi
+	if [ -z "$line" ]; then
+		line=$(lost_flags "$console")
+		why="QEMU has taken a register for the flags"
 	fi
 	[ -n "$line" ] || return 1
 	# What was said before that is something else, which does not go with the machine.

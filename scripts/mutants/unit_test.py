@@ -152,6 +152,22 @@ class Machines(unittest.TestCase):
         end, left = self.run_with(self.DIED, self.PASSED)
         self.assertEqual((end.verdict, left), ('survived', 0))
 
+    FLAGS = ('[ 1.1] Oops: double fault: 0000 [#1] PREEMPT SMP NOPTI\n'
+             '[ 1.1] RSP: 0018:ffffc9000068f820 EFLAGS: 004a9a82\n'
+             '[ 1.1] RDX: 0000000015d5e001 RSI: 000000000003c9d0 RDI: ffff8881004a9a80\n'
+             '[ 1.1] Call Trace:\n')
+
+    def test_flags(self):
+        end, left = self.run_with((126, BEGUN, self.FLAGS), self.PASSED)
+        self.assertEqual((end.verdict, left), ('survived', 0))
+        for wrong in ('RDI: ffff8881004a9a80', 'RDI: ffff8881004a9a88'), \
+                     ('double fault', 'page fault'):
+            end, left = self.run_with((126, BEGUN, self.FLAGS.replace(*wrong)), self.PASSED)
+            self.assertEqual((end.verdict, left), ('caught', 1))
+        low = self.FLAGS.replace('004a9a8', '00480a8')
+        end, left = self.run_with((126, BEGUN, low), self.PASSED)
+        self.assertEqual((end.verdict, left), ('caught', 1))
+
     def test_never_ours(self):
         end, left = self.run_with(*[self.DIED] * lab.TRIES)
         self.assertEqual((end.verdict, left), ('undecided', 0))
