@@ -493,11 +493,8 @@ TEST_F(original, d81_invalidated_during_lookup)
 static int do_write_back(void *arg)
 {
 	const struct act *a = arg;
-	struct cf_netfs_subreq s;
-	int ret;
 
-	ret = cf_nf_store_subreq(a->nf, a->cookie, 1, 16384, 4096, FILE_SIZE, 0, &s);
-	return ret ? ret : s.error;
+	return cf_nf_store_copy(a->nf, a->cookie, 1, 16384, 4096, FILE_SIZE, CF_COPY_WRITEBACK);
 }
 
 /*
