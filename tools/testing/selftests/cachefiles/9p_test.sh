@@ -637,6 +637,31 @@ enough_read() {
 	[ "$(cf_counted CaRdOps:RD)" -ge 20 ] && [ "$(cf_counted $uploads)" -ge 20 ]
 }
 
+# What is written while the store is frozen gets into the cache when it has been thawed.
+test_written_while_frozen() {
+	local change='pwrite -q -S 0x31 98304 65536' writer status=0
+
+	random_file "$server/frozen" 303104
+	cp "$server/frozen" "$model"
+	mount_diod || return
+	cat "$mnt/frozen" >/dev/null
+	# The cache knows then that the file is written to.
+	both frozen 'pwrite -q -S 0x30 0 4096' || return
+	expect xfs_io -c "$change" "$model"
+	expect fsfreeze -f "$store" || return
+	cf_background xfs_io -c "$change" -c fsync "$mnt/frozen"
+	writer=$!
+	cf_wait 30 cmp -s "$server/frozen" "$model" || status=1
+	same "$mnt/frozen" "$model"
+	expect fsfreeze -u "$store"
+	expect_eq 0 $status "status of waiting for the server to have it"
+	expect cf_join $writer
+	remount || return
+	turn "$server/frozen"
+	warm "$mnt/frozen" "$model"
+	cf_umount "$mnt"
+}
+
 no_cookies() {
 	! grep -q '^[0-9a-f]' /proc/fs/fscache/cookies
 }
@@ -671,7 +696,7 @@ test_full_cache() {
 	done
 }
 
-cf_need diod xfs_io cmp file_ops "mkfs.$CF_FSTYPE"
+cf_need diod xfs_io cmp file_ops fsfreeze "mkfs.$CF_FSTYPE"
 cf_need_module 9p 9pnet_fd
 cf_need_fs 9p "$CF_FSTYPE"
 mkdir -p "$mnt" "$server"
@@ -687,4 +712,5 @@ cf_tests test_second_mount_reads_from_the_cache test_last_partial_page \
 	test_sparse_and_beyond_4_gib test_writes_reach_server_and_cache \
 	test_new_files_reach_server_and_cache test_cut_off_for_good \
 	test_grown_after_a_partial_page test_random_pieces test_file_operations \
-	test_fio_verifies test_parallel_writers test_unmounted_under_load test_full_cache
+	test_fio_verifies test_parallel_writers test_written_while_frozen \
+	test_unmounted_under_load test_full_cache
