@@ -503,8 +503,8 @@ static bool cachefiles_write_defer(struct cachefiles_write *write, struct iov_it
  *
  * The caller does not wait for the backing file system to be thawed, unless there are data
  * in the range that can't be kept, nor for the object to be marked as being written: a worker
- * does, or if @term_func is NULL, too many wait already or nobody has the object to write to
- * it, the write is refused.
+ * does, or if @term_func is NULL, too many wait already or the netfs does not write to the
+ * object but stores what it has read, the write is refused.
  *
  * Context: process; the caller may be writing back, so nothing is allocated into a
  * file system.
