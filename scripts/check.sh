@@ -522,7 +522,8 @@ kselftest_shared() {
 	local programs=("${@:3}") scripts others shares=() share names=() started=0 i
 
 	shift
-	[ "$*" != debug ] || shares+=(fuzz_debug)
+	# In quarters, so that RESUME need not begin it anew.
+	[ "$*" != debug ] || shares+=("fuzz_debug 4 1" "fuzz_debug 4 2" "fuzz_debug 4 3" "fuzz_debug 4 4")
 	[ ${#programs[@]} -gt 0 ] || mapfile -t programs < <(programs_for "$1")
 	# Scripts take longest: they come first, each in a machine of its own.
 	mapfile -t scripts < <(printf '%s\n' "${programs[@]}" | grep '\.sh$')
@@ -563,7 +564,7 @@ kselftest() {
 			kselftest_shared "$id" "$@"
 		else
 			kselftest_run "$@"
-			[ "$*" != debug ] || fuzz_debug
+			[ "$*" != debug ] || fuzz_debug 1 1
 		fi
 		[ $# -gt 1 ] || [ -z "${CF_SLOW-y}" ] || [ -n "${FUZZ_OPS:-}" ] ||
 			note_run "$id" "$1" $((failed - before))
@@ -624,12 +625,14 @@ check_moves() {
 	scripts/model.sh replay "${traces[@]}"
 }
 
+# fuzz_debug PARTS NUMBER: the operations of one part, if there are so many
 # What it has to say is in the log: the table, or what has failed and how to repeat it. The
 # operations are the measure, and no slow machine is to end before them.
 fuzz_debug() {
-	local log=$logs/fuzz.log start=$SECONDS
+	local log=$logs/fuzz.log start=$SECONDS seed=${SEED:-$(date +%s)}
 
-	if KERNEL=debug OPS=${FUZZ_OPS:-1000000} MINUTES=${MINUTES:-300} \
+	if KERNEL=debug OPS=$(((${FUZZ_OPS:-1000000} + $1 - 1) / $1)) \
+		SEED=$((seed + $2 - 1)) MINUTES=${MINUTES:-300} \
 		scripts/fuzz.sh --out "$logs/fuzz.out" >"$log" 2>&1; then
 		pass "fuzz: $(sed -n 's/^# \([0-9]* operations\) in.*/\1/p' "$log") ($((SECONDS - start)) s)"
 	else

@@ -40,10 +40,11 @@ runner_options "$@"
 runner_begin "$kernel"
 build=${BUILD:-$top/build/fuzz-$release}
 
-
 say "building the modules for $release, and the fuzzer"
-make -s -C "$top" -j "$jobs" KDIR="$kernel_path/build" BUILD="$build" DEBUG=y ERROR_INJECTION=y \
-	TEST_MODULES=y >"$work/make.log" 2>&1 ||
+mkdir -p "${build%/*}"
+# Others may be about to do the same.
+flock "$build.lock" make -s -C "$top" -j "$jobs" KDIR="$kernel_path/build" BUILD="$build" DEBUG=y \
+	ERROR_INJECTION=y TEST_MODULES=y >"$work/make.log" 2>&1 ||
 	{ cat "$work/make.log" >&2; die "the modules do not build"; }
 make -s -C "$top/tools/testing/selftests/cachefiles" O="$work" "$work/fuzz" \
 	>"$work/make.log" 2>&1 || { cat "$work/make.log" >&2; die "the fuzzer does not build"; }
