@@ -107,6 +107,18 @@ static int fill_again(const struct target *t, int ms)
 	return ret;
 }
 
+/* Nothing of what was stored before is there, and the file can be filled again. Closes @nf. */
+static void nothing_is_left(struct __test_metadata *_metadata, int nf, int vol, int c)
+{
+	cf_nf_note_release(nf, c);
+	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 8192, 8192));
+	EXPECT_EQ(0, cf_nf_fill(nf, c, 2, 8192));
+	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, 8192, 8192));
+	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
+	close(nf);
+}
+
 /*
  * What was invalidated can't be replaced before the thaw. Who wants it meanwhile does
  * without: he may be writing to the file system himself, and be what freezing waits for.
@@ -210,13 +222,7 @@ TEST_F_TIMEOUT(device, no_space_after_the_thaw, 120)
 
 	c = cf_nf_file(nf, vol, "file", NULL, 0, 8192, false);
 	ASSERT_LT(0, c);
-	cf_nf_note_release(nf, c);
-	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 8192, 8192));
-	EXPECT_EQ(0, cf_nf_fill(nf, c, 2, 8192));
-	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, 8192, 8192));
-	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
-	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
-	close(nf);
+	nothing_is_left(_metadata, nf, vol, c);
 }
 
 /*
@@ -389,13 +395,7 @@ TEST_F_TIMEOUT(device, d46_written_while_withdrawn, 120)
 	ASSERT_LE(0, e->dev);
 	ASSERT_EQ(0, cf_env_bind_original(e));
 	ASSERT_EQ(0, cf_nf_attach(nf, c, false));
-	cf_nf_note_release(nf, c);
-	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, 8192, 8192));
-	EXPECT_EQ(0, cf_nf_fill(nf, c, 2, 8192));
-	EXPECT_EQ(0, cf_nf_check(nf, c, 2, 0, 8192, 8192));
-	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
-	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
-	close(nf);
+	nothing_is_left(_metadata, nf, vol, c);
 }
 
 /* An operation that can't begin, for want of the file that is being made, does not go on. */

@@ -370,6 +370,17 @@ static int invalidate_twice(struct __test_metadata *_metadata, int nf, int c,
 	return trap;
 }
 
+/* Let it go on, and stop whoever comes to that place next: the trap that he is in. */
+static int stop_next(struct __test_metadata *_metadata, int trap)
+{
+	int next = cf_delay_arm("opened", 0);
+
+	ASSERT_LE(0, next);
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_LT(0, cf_delay_caught(next, LONG));
+	return next;
+}
+
 /*
  * One invalidation comes while another one is being done: whoever comes then waits for the
  * end of both, so that what he stores is there.
@@ -384,10 +395,7 @@ TEST_F(original, invalidated_twice)
 	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
 	first = invalidate_twice(_metadata, nf, c, newer, newest);
-	second = cf_delay_arm("opened", 0);
-	ASSERT_LE(0, second);
-	EXPECT_EQ(0, cf_delay_go(first));
-	ASSERT_LT(0, cf_delay_caught(second, LONG));
+	second = stop_next(_metadata, first);
 	EXPECT_EQ(CF_INVALIDATING, cf_nf_state(nf, c));
 	EXPECT_EQ(0, cf_delay_go(second));
 	ASSERT_EQ(0, cf_nf_wait(nf, c, CF_STATE(CF_ACTIVE), 0, 0, LONG, NULL));
@@ -408,15 +416,9 @@ TEST_F(original, invalidated_again_and_again)
 	c = full_file(nf, self->vol);
 	ASSERT_LT(0, c);
 	first = invalidate_twice(_metadata, nf, c, newer, newer);
-	second = cf_delay_arm("opened", 0);
-	ASSERT_LE(0, second);
-	EXPECT_EQ(0, cf_delay_go(first));
-	ASSERT_LT(0, cf_delay_caught(second, LONG));
+	second = stop_next(_metadata, first);
 	ASSERT_EQ(0, cf_nf_invalidate(nf, c, newest, 8, FILE_SIZE, false));
-	third = cf_delay_arm("opened", 0);
-	ASSERT_LE(0, third);
-	EXPECT_EQ(0, cf_delay_go(second));
-	ASSERT_LT(0, cf_delay_caught(third, LONG));
+	third = stop_next(_metadata, second);
 	EXPECT_EQ(CF_ACTIVE, cf_nf_state(nf, c));
 	EXPECT_EQ(0, cf_delay_go(third));
 	cf_nf_note_release(nf, c);
@@ -489,7 +491,7 @@ TEST_F(original, d81_invalidated_during_lookup)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 }
 
-/* As the library does it, whose buffers are of another kind. */
+/* As the library does it, for which a part of its request has to end. */
 static int do_write_back(void *arg)
 {
 	const struct act *a = arg;
