@@ -151,7 +151,7 @@ watch_free() {
 			files=$((f < files ? f : files))
 			echo "$blocks $files" >"$1.new" && mv "$1.new" "$1"
 		fi
-		sleep 0.02
+		cf_pause 0.02
 	done
 }
 

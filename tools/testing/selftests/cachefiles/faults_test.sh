@@ -23,6 +23,7 @@ files=16
 device=
 loop=
 workers=()
+rounds=()
 watcher=
 
 cf_at_end() {
@@ -147,13 +148,13 @@ note_failure() {
 
 # worker NAME COMMAND...: does it again and again, until it is told to stop
 worker() {
-	local rounds=$CF_DIR/rounds.$1
+	local file=$CF_DIR/rounds.$1
 
 	shift
 	while [ ! -e "$CF_DIR/stop" ]; do
 		"$@" || :
-		echo >>"$rounds"
-		sleep 0.1
+		echo >>"$file"
+		cf_pause 0.1
 	done
 }
 
@@ -258,16 +259,23 @@ start_load() {
 	[ -z "$netfs" ] || start_worker netfs own_netfs
 }
 
-# rounds: what each worker has done, in this order
-rounds() {
-	stat -c %s "$CF_DIR"/rounds.*
+# count_rounds: what each worker has done goes to "rounds", in this order
+count_rounds() {
+	local file lines
+
+	rounds=()
+	for file in "$CF_DIR"/rounds.*; do
+		mapfile -t lines <"$file"
+		rounds+=(${#lines[@]})
+	done
 }
 
 # all_rounds_above NUMBER...
 all_rounds_above() {
 	local n
 
-	for n in $(rounds); do
+	count_rounds
+	for n in "${rounds[@]}"; do
 		[ "$n" -gt "$1" ] || return
 		shift
 	done
@@ -277,11 +285,12 @@ all_rounds_above() {
 progress() {
 	local marks=() n
 
-	for n in $(rounds); do
+	count_rounds
+	for n in "${rounds[@]}"; do
 		marks+=($((n + 1)))
 	done
 	if ! cf_wait 120 all_rounds_above "${marks[@]}"; then
-		cf_note "rounds: $(rounds | xargs), were to be above ${marks[*]}"
+		cf_note "rounds: ${rounds[*]}, were to be above ${marks[*]}"
 		echo w >/proc/sysrq-trigger
 		return 1
 	fi
@@ -313,7 +322,8 @@ stop_load() {
 	said=$(sort "$CF_DIR/errors" | grep -vE "^\$${1:+|$1}" | uniq -c | head -n 20)
 	[ -z "$said" ] || cf_fail "errors: $said"
 	[ ! -s "$CF_DIR/stuck" ] || cf_fail "stuck: $(head -n 40 "$CF_DIR/stuck")"
-	cf_note "$(cat "$CF_DIR"/said.* | grep "^longest" | xargs) ($(rounds | xargs) rounds)"
+	count_rounds
+	cf_note "$(cat "$CF_DIR"/said.* | grep "^longest" | xargs) (${rounds[*]} rounds)"
 }
 
 # --- caches ---
@@ -540,7 +550,7 @@ test_injection() {
 	begin 48M || return
 	for ((n = 0; n < 20; n++)); do
 		echo $((RANDOM % 2)) >"$injection"
-		sleep 0.1
+		cf_pause 0.1
 	done
 	echo 0 >"$injection"
 	expect progress
@@ -548,7 +558,7 @@ test_injection() {
 	expect stored
 	for ((n = 0; n < 20; n++)); do
 		echo $((RANDOM % 3)) >"$injection"
-		sleep 0.1
+		cf_pause 0.1
 	done
 	expect progress
 	echo 0 >"$injection"

@@ -4,7 +4,7 @@
  *
  * Reads the files f1, f2, ... of DIRECTORY in random order until a file STOP is there,
  * each time from the file system and not from the page cache, and compares every byte.
- * File number N has N times UNIT bytes of pattern N. Adds a byte to the file ROUNDS for
+ * File number N has N times UNIT bytes of pattern N. Adds a line to the file ROUNDS for
  * each file that has been read, whether that went well or not.
  *
  * Wrong data, which a short file is too, are told on standard output, errors on standard
@@ -108,7 +108,7 @@ int main(int argc, char **argv)
 		read_file(file, nr, nr * unit);
 		if (now_ms() - start > longest)
 			longest = now_ms() - start;
-		if (write(rounds, "", 1) != 1)
+		if (write(rounds, "\n", 1) != 1)
 			return 2;
 		/* Others are to have their turn. */
 		usleep(50000);

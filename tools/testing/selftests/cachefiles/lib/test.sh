@@ -195,6 +195,14 @@ cf_need_fs() {
 
 # --- time ---
 
+# What nobody ever writes to, to wait without another process: the machine may be slow.
+exec {cf_quiet}<> <(:)
+
+# cf_pause SECONDS: between two looks at what no event tells
+cf_pause() {
+	read -rt "$1" -u "$cf_quiet" || :
+}
+
 # cf_wait SECONDS COMMAND...: until it succeeds, for what no event tells. Status 1, and
 # the test has failed, after that time. The last look begins after it: one that takes long
 # says nothing of the time left.
@@ -204,7 +212,7 @@ cf_wait() {
 	shift
 	while [ $SECONDS -le $end ]; do
 		! "$@" || return 0
-		sleep 0.1
+		cf_pause 0.1
 	done
 	"$@" || cf_fail "still not: $*"
 }
@@ -292,7 +300,7 @@ cf_umount() {
 
 	while [ $SECONDS -le $end ]; do
 		! umount "$1" 2>/dev/null || return 0
-		sleep 0.1
+		cf_pause 0.1
 	done
 	umount "$1"
 }
@@ -384,8 +392,12 @@ cf_cachefilesd() {
 
 # cf_bound TAG: whether a cache of that name is bound
 cf_bound() {
-	awk -v tag="$1" '$6 == "A" && $7 == tag { found = 1 } END { exit !found }' \
-		/proc/fs/fscache/caches
+	local state tag
+
+	while read -r _ _ _ _ _ state tag _; do
+		[ "$state $tag" != "A $1" ] || return 0
+	done </proc/fs/fscache/caches
+	return 1
 }
 
 # --- counters ---
@@ -440,7 +452,7 @@ cf_clean_up() {
 	for pid in "${cf_pids[@]}"; do
 		for _ in {1..20}; do
 			kill -0 -- "-$pid" 2>/dev/null || break
-			sleep 0.1
+			cf_pause 0.1
 		done
 		cf_end "$pid" KILL
 	done
