@@ -37,22 +37,25 @@ size_of() {
 	echo $((1048576 + $1 * 16384))
 }
 
+# give_ranges WAY DIR NUMBER...: all of each to one cf_pattern
+give_ranges() {
+	local ranges=() i
+
+	for i in "${@:3}"; do
+		ranges+=("$2/f$i" "$i" 0 "$((1048576 + i * 16384))")
+	done
+	cf_pattern "$1" "${ranges[@]}"
+}
+
 # make_files FIRST LAST: on the server
 make_files() {
-	local i
-
-	for ((i = $1; i <= $2; i++)); do
-		cf_pattern write "$served/f$i" "$i" 0 "$(size_of "$i")" || return
-	done
+	# shellcheck disable=SC2046 # numbers
+	give_ranges write "$served" $(seq "$1" "$2")
 }
 
 # read_files DIR NUMBER...: and compares each
 read_files() {
-	local dir=$1 i
-
-	for i in "${@:2}"; do
-		cf_pattern check "$dir/f$i" "$i" 0 "$(size_of "$i")" || return
-	done
+	give_ranges check "$@"
 }
 
 # hold DIR NUMBER...: keeps them open until cf_end $holder
@@ -141,18 +144,25 @@ free_at_least() {
 	[ "$(free "$1")" -ge "$2" ]
 }
 
-# watch_free FILE: keeps the least that blocks and files have come to there
+# watch_free: in the background, until least is asked for
 watch_free() {
-	local b f blocks=999999999 files=999999999
+	local b f blocks=999999999 files=999999999 last=
 
-	while read -r b f < <(stat -f -c "%a %d" "$store"); do
-		if [ "$b" -lt $blocks ] || [ "$f" -lt $files ]; then
-			blocks=$((b < blocks ? b : blocks))
-			files=$((f < files ? f : files))
-			echo "$blocks $files" >"$1.new" && mv "$1.new" "$1"
-		fi
-		cf_pause 0.02
+	while [ -z "$last" ]; do
+		[ ! -e "$CF_DIR/watched" ] || last=y
+		read -r b f < <(stat -f -c "%a %d" "$store") || return
+		blocks=$((b < blocks ? b : blocks))
+		files=$((f < files ? f : files))
+		[ -n "$last" ] || cf_pause 0.5
 	done
+	echo "$blocks $files" >"$CF_DIR/least"
+}
+
+# least: ends the watcher; the least that blocks and files have come to is in $CF_DIR/least
+least() {
+	touch "$CF_DIR/watched"
+	expect cf_join "$watcher"
+	rm "$CF_DIR/watched"
 }
 
 # --- the daemon ---
@@ -415,7 +425,7 @@ test_least_recently_used() {
 # pressure SETTINGS...: reads more than the store has room for, and all of it right
 pressure() {
 	start limits "$@" || return
-	cf_background watch_free "$CF_DIR/least"
+	cf_background watch_free
 	watcher=$!
 	expect cf_nfs_mount 4.2 "$nfs" fsc=limits
 	# shellcheck disable=SC2046 # numbers
@@ -433,7 +443,7 @@ test_blocks() {
 		make_store 64M -b $size || return
 		cf_counts NoSpace:cull NoSpace:nwr
 		pressure "brun 60%" "bcull 50%" "bstop 40%" || return
-		cf_end "$watcher" || :
+		least
 		cf_end "$holder" || :
 		read -r blocks _ <"$CF_DIR/least"
 		expect_ge $(($(limit blocks 40) - slack / size)) "$blocks" "free blocks of $size"
@@ -463,13 +473,13 @@ test_files() {
 		: >"$store/other/$i"
 	done
 	cf_counts NoSpace:cull NoSpace:ncr
-	cf_background watch_free "$CF_DIR/least"
+	cf_background watch_free
 	watcher=$!
 	# shellcheck disable=SC2046 # numbers
 	expect hold "$nfs" $(seq $files)
 	# shellcheck disable=SC2046
 	expect read_files "$nfs" $(seq $files)
-	cf_end "$watcher" || :
+	least
 	read -r _ inodes <"$CF_DIR/least"
 	expect_ge "$(limit files 20)" "$inodes" "free files"
 	expect_le "$(limit files 21)" "$inodes" "free files"
@@ -491,7 +501,7 @@ test_no_culling() {
 	cf_counts NoSpace:cull
 	flags=(-N)
 	pressure "${settings[@]}" || return
-	cf_end "$watcher" || :
+	least
 	cf_end "$holder" || :
 	expect umount "$nfs"
 	found=$(find "$cache" -type f | wc -l)

@@ -118,7 +118,7 @@ clear_up() {
 	watcher=
 	[ ! -e "$injection" ] || echo 0 >"$injection"
 	fsfreeze -u "$store" 2>/dev/null
-	umount -qf "$nfs" "$nfs.other" 2>/dev/null
+	umount -qf "$nfs" "$nfs.other" "$nfs.churn" 2>/dev/null
 	[ -z "$device" ] || cf_close_cache device
 	if mountpoint -q "$store"; then
 		whole_device
@@ -156,13 +156,6 @@ worker() {
 		echo >>"$file"
 		cf_pause 0.1
 	done
-}
-
-# come_and_go: a mount for one file
-come_and_go() {
-	try cf_nfs_mount 4.2 "$nfs.churn" fsc=churn || return
-	try read_files "$nfs.churn" $((RANDOM % files + 1))
-	try cf_umount "$nfs.churn"
 }
 
 # change_one: a file that only this worker knows, in place and shorter or longer
@@ -209,14 +202,14 @@ own_netfs_tool() {
 # watch_stuck FILE: says there what has been in one sleep that no signal ends for 15 s. Of
 # who is killed or exits, the watcher beside every test says so after 5 s.
 watch_stuck() {
-	local pid comm key
+	local pid comm key step=$((2 * CF_SCALE))
 	declare -A before=() now=()
 
-	while sleep 2; do
+	while cf_pause $step; do
 		now=()
 		while read -r pid comm key; do
 			key=$pid:$key
-			now[$key]=$((${before[$key]:-0} + 2))
+			now[$key]=$((${before[$key]:-0} + step))
 			if [ "${now[$key]}" -gt $((15 * CF_SCALE)) ]; then
 				echo "$comm ($pid):" && cat "/proc/$pid/stack"
 			fi >>"$1" 2>/dev/null
@@ -232,11 +225,11 @@ watch_stuck() {
 	done
 }
 
-# start_reader NAME DIR
+# start_reader NAME DIR [-m SOURCE OPTIONS]
 start_reader() {
 	: >"$CF_DIR/rounds.$1"
-	cf_background exec "$cf_here/readers" "$2" $files $unit "$CF_DIR/rounds.$1" "$CF_DIR/stop" \
-		>"$CF_DIR/said.$1" 2>>"$CF_DIR/errors"
+	cf_background exec "$cf_here/readers" "${@:3}" "$2" $files $unit "$CF_DIR/rounds.$1" \
+		"$CF_DIR/stop" >"$CF_DIR/said.$1" 2>>"$CF_DIR/errors"
 	workers+=($!)
 }
 
@@ -248,12 +241,17 @@ start_worker() {
 }
 
 start_load() {
+	local cf_nfs_opts
+
 	rm -f "$CF_DIR"/{stop,errors,stuck,said.*,rounds.*}
 	cf_background watch_stuck "$CF_DIR/stuck"
 	watcher=$!
 	start_reader reader "$nfs"
 	start_reader other "$nfs.other"
-	start_worker churn come_and_go
+	# Mounted for one file each time
+	mkdir -p "$nfs.churn"
+	cf_nfs_options 4.2 fsc=churn,addr=127.0.0.1,clientaddr=127.0.0.1
+	start_reader churn "$nfs.churn" -m 127.0.0.1:/ "$cf_nfs_opts"
 	start_worker change change_one
 	start_worker touch touch_one
 	[ -z "$netfs" ] || start_worker netfs own_netfs

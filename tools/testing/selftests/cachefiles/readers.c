@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * readers DIRECTORY FILES UNIT ROUNDS STOP
+ * readers [-m SOURCE OPTIONS] DIRECTORY FILES UNIT ROUNDS STOP
  *
  * Reads the files f1, f2, ... of DIRECTORY in random order until a file STOP is there,
  * each time from the file system and not from the page cache, and compares every byte.
  * File number N has N times UNIT bytes of pattern N. Adds a line to the file ROUNDS for
- * each file that has been read, whether that went well or not.
+ * each file that has been read, whether that went well or not. With -m NFS is mounted
+ * on DIRECTORY for each file, by mount(2), which has to be told addr= among OPTIONS, and
+ * unmounted after it.
  *
  * Wrong data, which a short file is too, are told on standard output, errors on standard
  * error. In the end "longest read: N ms" comes to standard output. Status 1 for wrong
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,15 +83,35 @@ static void read_file(const char *file, __u64 seed, __u64 size)
 	close(fd);
 }
 
+/* What the kernel has closed may keep it busy for a moment: whoever waits has the limit. */
+static void unmount(const char *dir)
+{
+	while (umount2(dir, 0)) {
+		if (errno != EBUSY) {
+			tell(stderr, dir, "umount: %s", strerror(errno));
+			break;
+		}
+		usleep(50000);
+	}
+}
+
 int main(int argc, char **argv)
 {
+	const char *source = NULL, *options = NULL;
 	long longest = 0, start;
 	unsigned int files;
 	__u64 unit;
 	int rounds;
 
+	if (argc == 9 && !strcmp(argv[1], "-m")) {
+		source = argv[2];
+		options = argv[3];
+		argc -= 3;
+		argv += 3;
+	}
 	if (argc != 6) {
-		fprintf(stderr, "usage: readers DIRECTORY FILES UNIT ROUNDS STOP\n");
+		fprintf(stderr,
+			"usage: readers [-m SOURCE OPTIONS] DIRECTORY FILES UNIT ROUNDS STOP\n");
 		return 2;
 	}
 	files = strtoul(argv[2], NULL, 0);
@@ -104,10 +127,16 @@ int main(int argc, char **argv)
 		char file[4096];
 
 		snprintf(file, sizeof(file), "%s/f%u", argv[1], nr);
-		start = now_ms();
-		read_file(file, nr, nr * unit);
-		if (now_ms() - start > longest)
-			longest = now_ms() - start;
+		if (source && mount(source, argv[1], "nfs", 0, options)) {
+			tell(stderr, argv[1], "mount: %s", strerror(errno));
+		} else {
+			start = now_ms();
+			read_file(file, nr, nr * unit);
+			if (now_ms() - start > longest)
+				longest = now_ms() - start;
+			if (source)
+				unmount(argv[1]);
+		}
 		if (write(rounds, "\n", 1) != 1)
 			return 2;
 		/* Others are to have their turn. */

@@ -55,17 +55,22 @@ listens_for_exports() {
 	find "/proc/$1/fd" -lname '*/nfsd.export/channel' 2>/dev/null | grep -q .
 }
 
+# cf_nfs_options VERSION [OPTIONS]: of each mount, in cf_nfs_opts
+cf_nfs_options() {
+	cf_nfs_opts=vers=$1,proto=tcp,sec=sys,soft,timeo=$((600 * CF_SCALE)),retrans=3${2:+,$2}
+}
+
 # cf_nfs_mount VERSION DIR [OPTIONS]: 3 or 4.2
 cf_nfs_mount() {
-	local path=/ options
+	local path=/ cf_nfs_opts
 
-	options=vers=$1,proto=tcp,sec=sys,soft,timeo=$((600 * CF_SCALE)),retrans=3${3:+,$3}
+	cf_nfs_options "$1" "${3-}"
 	if [ "$1" = 3 ]; then
 		path=$cf_nfs_dir
-		options+=,nolock,mountproto=tcp,mountport=20048,port=2049
+		cf_nfs_opts+=,nolock,mountproto=tcp,mountport=20048,port=2049
 	fi
 	mkdir -p "$2"
-	cf_timeout 60 mount -t nfs -o "$options" "127.0.0.1:$path" "$2"
+	cf_timeout 60 mount -t nfs -o "$cf_nfs_opts" "127.0.0.1:$path" "$2"
 }
 
 # cf_nfs_umount DIR...: when the last mount has been unmounted, files may still be on their

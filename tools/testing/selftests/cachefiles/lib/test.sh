@@ -272,7 +272,7 @@ cf_end() {
 # cf_store NAME SIZE [FSTYPE [MKFS-OPTION...]]: a file system of that SIZE (as truncate
 # has it) on a loop device over tmpfs, mounted at $CF_DIR/NAME
 cf_store() {
-	local name=$1 size=$2 fstype=${3:-$CF_FSTYPE} options=()
+	local name=$1 size=$2 fstype=${3:-$CF_FSTYPE} mkfs=()
 
 	shift $(($# < 3 ? $# : 3))
 	cf_have_fs "$fstype" || {
@@ -283,10 +283,10 @@ cf_store() {
 	truncate -s "$size" "$CF_DIR/$name.img" || return
 	# A user's own blocks only: what is reserved for root is not free for the cache.
 	case $fstype in
-	ext4) options=(-q -m 0 -E "lazy_itable_init=0,lazy_journal_init=0") ;;
-	xfs | btrfs) options=(-q -f) ;;
+	ext4) mkfs=(-q -m 0 -E "lazy_itable_init=0,lazy_journal_init=0") ;;
+	xfs | btrfs) mkfs=(-q -f) ;;
 	esac
-	"mkfs.$fstype" "${options[@]}" "$@" "$CF_DIR/$name.img" >"$CF_DIR/$name.mkfs" 2>&1 || {
+	"mkfs.$fstype" "${mkfs[@]}" "$@" "$CF_DIR/$name.img" >"$CF_DIR/$name.mkfs" 2>&1 || {
 		cat "$CF_DIR/$name.mkfs"
 		return 1
 	}
