@@ -18,6 +18,8 @@ log=$CF_DIR/daemon.log
 # Files of the server by number. The size of each is its own, so that it is known again
 # in the cache, and a multiple of what files in the cache are rounded to.
 files=60
+size_base=1048576
+size_step=16384
 daemon=
 holder=
 # Other options of the daemon
@@ -34,28 +36,18 @@ cf_at_end() {
 
 # size_of NUMBER
 size_of() {
-	echo $((1048576 + $1 * 16384))
+	echo $((size_base + $1 * size_step))
 }
 
-# give_ranges WAY DIR NUMBER...: all of each to one cf_pattern
-give_ranges() {
-	local ranges=() i
-
-	for i in "${@:3}"; do
-		ranges+=("$2/f$i" "$i" 0 "$((1048576 + i * 16384))")
-	done
-	cf_pattern "$1" "${ranges[@]}"
-}
-
-# make_files FIRST LAST: on the server
+# make_files: on the server
 make_files() {
 	# shellcheck disable=SC2046 # numbers
-	give_ranges write "$served" $(seq "$1" "$2")
+	cf_numbered write "$served" $size_base $size_step $(seq $files)
 }
 
 # read_files DIR NUMBER...: and compares each
 read_files() {
-	give_ranges check "$@"
+	cf_numbered check "$1" $size_base $size_step "${@:2}"
 }
 
 # hold DIR NUMBER...: keeps them open until cf_end $holder
@@ -653,6 +645,6 @@ cf_need_fs ext4
 modprobe -q cachefiles || :
 echo 0 >/proc/sys/kernel/randomize_va_space
 cf_nfs_server "$served" || cf_bail_out "the NFS server does not start"
-make_files 1 $files || cf_bail_out "no files on the server"
+make_files || cf_bail_out "no files on the server"
 cf_tests test_settings test_malformed test_released test_restart test_least_recently_used \
 	test_blocks test_files test_no_culling test_empty_volume test_foreign_volume test_second

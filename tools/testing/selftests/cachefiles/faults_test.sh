@@ -37,26 +37,16 @@ cf_at_end() {
 
 unit=9169
 
-# ranges DIR NUMBER...: what cf_pattern is told of files in DIR
-ranges() {
-	local i
-
-	for i in "${@:2}"; do
-		echo "$1/f$i $i 0 $((i * unit))"
-	done
-}
-
 make_files() {
-	# shellcheck disable=SC2046 # no name has a blank
-	cf_pattern write $(ranges "$served" $(seq $files))
+	# shellcheck disable=SC2046 # numbers
+	cf_numbered write "$served" 0 $unit $(seq $files)
 }
 
 # read_files DIR [NUMBER...]: and compares each, all of them without a number
 read_files() {
 	# shellcheck disable=SC2046 # numbers
 	[ $# -gt 1 ] || set -- "$1" $(seq $files)
-	# shellcheck disable=SC2046 # no name has a blank
-	cf_pattern check $(ranges "$@")
+	cf_numbered check "$1" 0 $unit "${@:2}"
 }
 
 # --- the store: ext4 on a device that can be made to fail ---

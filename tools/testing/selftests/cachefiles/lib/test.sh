@@ -321,6 +321,17 @@ cf_pattern() {
 	"$cf_here/pattern" "$@"
 }
 
+# cf_numbered WAY DIR BASE STEP NUMBER...: cf_pattern for the whole of files of DIR, f1 for
+# number 1, with that number's pattern and BASE + NUMBER * STEP bytes
+cf_numbered() {
+	local ranges=() i
+
+	for i in "${@:5}"; do
+		ranges+=("$2/f$i" "$i" 0 $(($3 + i * $4)))
+	done
+	cf_pattern "$1" "${ranges[@]}"
+}
+
 # --- caches ---
 
 # cf_open_cache VARIABLE: a new cache's device; its descriptor goes to VARIABLE
