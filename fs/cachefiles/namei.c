@@ -12,6 +12,7 @@
  * finds something marked looks once more with that lock, and is not refused what
  * is gone in a moment.
  */
+#include <linux/fadvise.h>
 #include <linux/file.h>
 #include <linux/lockdep.h>
 #include <linux/pagemap.h>
@@ -332,13 +333,15 @@ static int cachefiles_namei_check_file(struct file *file)
 }
 
 /*
- * Only the atime tells of use.  And nothing is read ahead: what is read where nothing was
- * written becomes pages of zeros, which file systems with extents that are allocated and not
- * written would take for data.
+ * Only the atime tells of use.  And nothing is read ahead, nor in the file that one of a
+ * stacked file system has below: what is read where nothing was written becomes pages of
+ * zeros, which file systems with extents that are allocated and not written would take for
+ * data.
  */
 static void cachefiles_namei_set_mode(struct file *file)
 {
-	file->f_mode |= FMODE_NOCMTIME | FMODE_RANDOM;
+	file->f_mode |= FMODE_NOCMTIME;
+	vfs_fadvise(file, 0, 0, POSIX_FADV_RANDOM);
 }
 
 /*

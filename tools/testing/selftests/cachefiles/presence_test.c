@@ -133,6 +133,11 @@ FIXTURE_VARIANT_ADD(suitable, xfs_extsize) {
 	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS " -mreflink=0", .extsize = "64k" },
 };
 
+FIXTURE_VARIANT_ADD(suitable, overlay_xfs_extsize) {
+	.b = { .fstype = "xfs", .mb = 320, .mkfs = XFS " -mreflink=0", .extsize = "64k",
+	       .stacked = true },
+};
+
 FIXTURE_VARIANT_ADD(suitable, btrfs) {
 	.b = { .fstype = "btrfs", .mb = 256, .mkfs = BTRFS },
 };

@@ -80,7 +80,7 @@ static int mount_image(struct cf_mounted *m)
 {
 	char opts[128];
 	const char *const argv[] = {
-		"mount", "-t", m->b->fstype, "-o", opts, m->image, m->where, NULL,
+		"mount", "-t", m->b->fstype, "-o", opts, m->image, m->below, NULL,
 	};
 	const char *lacks;
 	int ret;
@@ -133,7 +133,7 @@ static int mount_overlay(struct cf_mounted *m)
 static int hint(struct cf_mounted *m)
 {
 	char command[64];
-	const char *const argv[] = { "xfs_io", "-c", command, m->where, NULL };
+	const char *const argv[] = { "xfs_io", "-c", command, m->below, NULL };
 	int ret;
 
 	snprintf(command, sizeof(command), "extsize %s", m->b->extsize);
@@ -172,7 +172,8 @@ int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
 	}
 	snprintf(m->where, sizeof(m->where), CF_BASE "/b%d-%d", getpid(), count++);
 	snprintf(m->image, sizeof(m->image), "%s.img", m->where);
-	if (mkdir(m->where, 0755))
+	snprintf(m->below, sizeof(m->below), "%s%s", m->where, b->stacked ? "-below" : "");
+	if (mkdir(m->where, 0755) || (b->stacked && mkdir(m->below, 0755)))
 		return -errno;
 	if (!strcmp(b->fstype, "fuse"))
 		return cf_fusefs_start(&m->fuse, m->where, b->lie);
@@ -185,6 +186,8 @@ int cf_backing_mount(struct cf_mounted *m, const struct cf_backing *b)
 		ret = mount_image(m);
 	if (!ret && b->extsize)
 		ret = hint(m);
+	if (!ret && b->stacked)
+		ret = cf_overlay(m->below, m->where);
 	return ret;
 }
 
@@ -202,7 +205,9 @@ int cf_backing_remount(struct cf_mounted *m)
 {
 	if (!m->b->mkfs)
 		return 0;
-	return cf_umount_idle(m->where, 20000) ?: mount_image(m);
+	return cf_umount_idle(m->where, 20000) ?:
+	       (m->b->stacked ? cf_umount_idle(m->below, 20000) : 0) ?: mount_image(m) ?:
+	       (m->b->stacked ? cf_overlay(m->below, m->where) : 0);
 }
 
 void cf_backing_unmount(struct cf_mounted *m)
@@ -210,9 +215,12 @@ void cf_backing_unmount(struct cf_mounted *m)
 	if (!m->b || m->b->existing)
 		return;
 	umount2(m->where, MNT_DETACH);
+	if (m->b->stacked)
+		umount2(m->below, MNT_DETACH);
 	cf_fusefs_stop(&m->fuse);
 	unlink(m->image);
 	rmdir(m->where);
+	rmdir(m->below);
 }
 
 static int open_dir(const char *dir)

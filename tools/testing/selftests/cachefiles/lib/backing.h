@@ -22,6 +22,7 @@ struct cf_backing {
 	const char	*existing;	/* a directory that is there already */
 	unsigned int	mb;		/* size */
 	bool		inexact;	/* btrfs that takes holes for data, not another one */
+	bool		stacked;	/* what is mounted is an overlay of it */
 	enum cf_lie	lie;
 };
 
@@ -30,6 +31,7 @@ struct cf_mounted {
 	const struct cf_backing	*b;
 	struct cf_fusefs	fuse;
 	char			where[128];
+	char			below[136];	/* what it is stacked on, or as where */
 	char			image[136];
 };
 
