@@ -518,8 +518,20 @@ int cachefiles_presence_ensure(struct cachefiles_cache *cache);
 struct cred *cachefiles_security_prepare(const struct cachefiles_cache *cache);
 int cachefiles_security_set_creator(struct cred *cred, struct dentry *root);
 
+/*
+ * A worker whose allocations enter another file system might wait there for a folio that is
+ * on its way to the cache, and that for the worker; lockdep does not see it.
+ */
+static inline const struct cred *cachefiles_override_creds(const struct cachefiles_cache *cache)
+{
+	if (IS_ENABLED(CONFIG_CACHEFILES_DEBUG))
+		WARN_ON_ONCE((current->flags & PF_WQ_WORKER) &&
+			     !(current->flags & PF_MEMALLOC_NOFS));
+	return override_creds(cache->cred);
+}
+
 EXTEND_CLASS(override_creds, _cachefiles,
-	     override_creds(cache->cred), struct cachefiles_cache *cache)
+	     cachefiles_override_creds(cache), struct cachefiles_cache *cache)
 
 /* The statement or block that follows runs with the credentials of @cache. */
 #define with_cache_creds(cache) \

@@ -736,6 +736,7 @@ static void cachefiles_object_after_thaw(struct work_struct *work)
 {
 	struct cachefiles_object *object = container_of(work, struct cachefiles_object,
 							after_thaw);
+	unsigned int nofs = memalloc_nofs_save();
 	int ret;
 
 	if (READ_ONCE(object->replacing)) {
@@ -747,6 +748,7 @@ static void cachefiles_object_after_thaw(struct work_struct *work)
 	}
 	/* It may have been asked for while there was no file. */
 	cachefiles_object_mark(object);
+	memalloc_nofs_restore(nofs);
 }
 
 /*
@@ -875,13 +877,59 @@ void cachefiles_object_withdraw_all(struct cachefiles_cache *cache)
 	fscache_wait_for_objects(cache->fscache);
 }
 
+/*
+ * What FS-Cache asks for does not allocate into another file system; see
+ * cachefiles_override_creds().
+ */
+static void cachefiles_acquire_volume(struct fscache_volume *vcookie)
+{
+	unsigned int nofs = memalloc_nofs_save();
+
+	cachefiles_volume_acquire(vcookie);
+	memalloc_nofs_restore(nofs);
+}
+
+static void cachefiles_free_volume(struct fscache_volume *vcookie)
+{
+	unsigned int nofs = memalloc_nofs_save();
+
+	cachefiles_volume_free(vcookie);
+	memalloc_nofs_restore(nofs);
+}
+
+static bool cachefiles_lookup_cookie(struct fscache_cookie *cookie)
+{
+	unsigned int nofs = memalloc_nofs_save();
+	bool ret = cachefiles_object_lookup(cookie);
+
+	memalloc_nofs_restore(nofs);
+	return ret;
+}
+
+static void cachefiles_withdraw_cookie(struct fscache_cookie *cookie)
+{
+	unsigned int nofs = memalloc_nofs_save();
+
+	cachefiles_object_withdraw(cookie);
+	memalloc_nofs_restore(nofs);
+}
+
+static bool cachefiles_invalidate_cookie(struct fscache_cookie *cookie)
+{
+	unsigned int nofs = memalloc_nofs_save();
+	bool ret = cachefiles_object_invalidate(cookie);
+
+	memalloc_nofs_restore(nofs);
+	return ret;
+}
+
 const struct fscache_cache_ops cachefiles_cache_ops = {
 	.name			= "cachefiles",
-	.acquire_volume		= cachefiles_volume_acquire,
-	.free_volume		= cachefiles_volume_free,
-	.lookup_cookie		= cachefiles_object_lookup,
-	.withdraw_cookie	= cachefiles_object_withdraw,
-	.invalidate_cookie	= cachefiles_object_invalidate,
+	.acquire_volume		= cachefiles_acquire_volume,
+	.free_volume		= cachefiles_free_volume,
+	.lookup_cookie		= cachefiles_lookup_cookie,
+	.withdraw_cookie	= cachefiles_withdraw_cookie,
+	.invalidate_cookie	= cachefiles_invalidate_cookie,
 	.resize_cookie		= cachefiles_object_resize,
 	.begin_operation	= cachefiles_netfs_begin,
 	.prepare_to_write	= cachefiles_object_prepare_to_write,
