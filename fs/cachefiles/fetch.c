@@ -212,6 +212,7 @@ static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
 	int ret;
 
 	cachefiles_ondemand_slice(io->pos, &len);
+	io->cuts = cachefiles_presence_begin(io->object);
 	ret = cachefiles_io_cut(io, min(data, io->pos + (loff_t)len), todo);
 	if (!ret)
 		ret = cachefiles_fetch(io, look, &cut);
@@ -275,7 +276,10 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 		return cachefiles_fetch_hole(io, hole, look, todo);
 	if (ret)
 		return ret;
-	if (io->fetched) {
+	/* What the daemon has brought may have gone with another write of it that failed. */
+	if (io->fetched && !io->again && !cachefiles_presence_stays(io->object, io->cuts)) {
+		io->again = true;
+	} else if (io->fetched) {
 		pr_notice_ratelimited("READ of %zu bytes at %lld answered without data\n",
 				      io->len, io->pos);
 		return -EIO;

@@ -261,6 +261,8 @@ struct cachefiles_ondemand {
  * @cancels: od->cancels when the read began (I).
  * @doomed: @task was seen dying (Q).
  * @fetched: A READ for the start of the piece has been answered.
+ * @again: It was asked for once more, since what was brought may have been taken away.
+ * @cuts: What cachefiles_presence_begin() returned when it was asked for.
  * @reading: What cachefiles_io_begin_read() returned.
  * @node: In od->fetching (Q).
  * @followers: Pieces that wait for this READ (Q).
@@ -286,6 +288,8 @@ struct cachefiles_io {
 	u32				cancels;
 	bool				doomed;
 	bool				fetched;
+	bool				again;
+	int				cuts;
 	int				reading;
 	struct rb_node			node;
 	struct list_head		followers;
