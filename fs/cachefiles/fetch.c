@@ -336,11 +336,12 @@ void cachefiles_fetch_work(struct work_struct *work)
 /**
  * cachefiles_fetch_continue - Carry on a read that the protocol has let go of
  * @io: The read: DONE, or IDLE if what it waited for is over.  Consumed.
+ * @defer: The caller has no time for the backing file system.
  *
  * Context: process, no lock held.  Calls back into the netfs, or has a worker do
  * it if the calling task is being killed.
  */
-void cachefiles_fetch_continue(struct cachefiles_io *io)
+void cachefiles_fetch_continue(struct cachefiles_io *io, bool defer)
 {
 	bool ended = io->req.state == CACHEFILES_REQ_DONE;
 
@@ -350,7 +351,7 @@ void cachefiles_fetch_continue(struct cachefiles_io *io)
 	}
 	/* A READ that was answered has to have brought something. */
 	io->fetched = ended;
-	if (cachefiles_io_has_dying_helper(io))
+	if (defer || cachefiles_io_has_dying_helper(io))
 		cachefiles_io_defer(io);
 	else
 		cachefiles_fetch_run(io);

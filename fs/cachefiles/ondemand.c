@@ -13,6 +13,7 @@
 #include "trace.h"
 
 struct workqueue_struct *cachefiles_ondemand_wq;
+struct workqueue_struct *cachefiles_reap_wq;
 
 #define TO(state)	BIT(CACHEFILES_OD_##state)
 
@@ -214,7 +215,7 @@ void cachefiles_ondemand_cancel(struct cachefiles_object *object)
 		cachefiles_od_end_reads_locked(od, -ECANCELED, &done);
 		cachefiles_queue_update(od);
 	}
-	cachefiles_req_run_done(&done);
+	cachefiles_req_run_done(&done, false);
 }
 
 /**
@@ -248,7 +249,7 @@ void cachefiles_ondemand_drop(struct cachefiles_object *object)
 		cachefiles_queue_wake(od->queue);
 	}
 	wake_up_all(&od->queue->orphan_wait);
-	cachefiles_req_run_done(&done);
+	cachefiles_req_run_done(&done, false);
 
 	cachefiles_delay(CACHEFILES_DELAY_DROP);
 	if (cancel_delayed_work(&od->reaper))
@@ -299,7 +300,7 @@ void cachefiles_ondemand_shutdown(struct cachefiles_cache *cache)
 	}
 	wake_up_all(&queue->orphan_wait);
 	wake_up_poll(queue->wait, EPOLLERR | EPOLLHUP);
-	cachefiles_req_run_done(&done);
+	cachefiles_req_run_done(&done, false);
 }
 
 /**
@@ -373,14 +374,26 @@ int __init cachefiles_ondemand_init(void)
 						 WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!cachefiles_ondemand_wq)
 		return -ENOMEM;
+	ret = -ENOMEM;
+	cachefiles_reap_wq = alloc_workqueue("cachefiles_reap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!cachefiles_reap_wq)
+		goto err_ondemand;
 	ret = cachefiles_io_init();
 	if (ret)
-		destroy_workqueue(cachefiles_ondemand_wq);
+		goto err_reap;
+	return 0;
+
+err_reap:
+	destroy_workqueue(cachefiles_reap_wq);
+err_ondemand:
+	destroy_workqueue(cachefiles_ondemand_wq);
 	return ret;
 }
 
 void cachefiles_ondemand_exit(void)
 {
+	/* What is reaped may have to look once more. */
+	destroy_workqueue(cachefiles_reap_wq);
 	destroy_workqueue(cachefiles_ondemand_wq);
 	cachefiles_io_exit();
 }

@@ -375,6 +375,7 @@ int cachefiles_ondemand_command(struct cachefiles_cache *cache, const char *name
  * ondemand.c
  */
 extern struct workqueue_struct *cachefiles_ondemand_wq;
+extern struct workqueue_struct *cachefiles_reap_wq;
 void cachefiles_od_set_state(struct cachefiles_ondemand *od, enum cachefiles_od_state state);
 void cachefiles_od_get(struct cachefiles_ondemand *od);
 void cachefiles_od_requeue_open_locked(struct cachefiles_ondemand *od);
@@ -390,12 +391,12 @@ bool cachefiles_req_finish_locked(struct cachefiles_req *req, int error, struct 
 void cachefiles_req_release_locked(struct cachefiles_req *req, struct list_head *done);
 struct cachefiles_req *cachefiles_req_find_locked(struct cachefiles_queue *queue, u32 id,
 						  u8 opcode);
-void cachefiles_req_run_done(struct list_head *done);
+void cachefiles_req_run_done(struct list_head *done, bool defer);
 
 /*
  * fetch.c
  */
-void cachefiles_fetch_continue(struct cachefiles_io *io);
+void cachefiles_fetch_continue(struct cachefiles_io *io, bool defer);
 void cachefiles_fetch_unlink_locked(struct cachefiles_io *io);
 void cachefiles_fetch_work(struct work_struct *work);
 

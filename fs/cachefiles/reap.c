@@ -6,6 +6,9 @@
  * locked until the read ends, and must not stay so for as long as the daemon
  * likes.  The task may even be stuck in the page lock itself.
  *
+ * Nor for as long as a disk likes, of this cache or another one: nothing in here
+ * uses the backing file system.
+ *
  * Locking is described in ondemand.h.
  */
 #include <linux/cachefiles.h>
@@ -26,8 +29,7 @@ void cachefiles_reap_arm_locked(struct cachefiles_ondemand *od)
 	if (!od->reaping) {
 		od->reaping = true;
 		cachefiles_od_get(od);
-		queue_delayed_work(cachefiles_ondemand_wq, &od->reaper,
-				   CACHEFILES_REAP_INTERVAL);
+		queue_delayed_work(cachefiles_reap_wq, &od->reaper, CACHEFILES_REAP_INTERVAL);
 	}
 }
 
@@ -93,6 +95,6 @@ void cachefiles_reap_work(struct work_struct *work)
 		    !list_empty(&od->blocked))
 			cachefiles_reap_arm_locked(od);
 	}
-	cachefiles_req_run_done(&done);
+	cachefiles_req_run_done(&done, true);
 	cachefiles_ondemand_put(od);
 }
