@@ -341,10 +341,13 @@ static inline ssize_t cachefiles_outside_error(ssize_t ret)
 	return ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK ? -EINTR : ret;
 }
 
-/* Has something been cut short because this task is being killed? */
-static inline bool cachefiles_was_killed(int error)
+/*
+ * Has something been cut short by a signal to this task?  Most backing file systems do so
+ * only if it is being killed.
+ */
+static inline bool cachefiles_was_interrupted(int error)
 {
-	return fatal_signal_pending(current) && cachefiles_outside_error(error) == -EINTR;
+	return signal_pending(current) && cachefiles_outside_error(error) == -EINTR;
 }
 
 extern unsigned int cachefiles_debug_mask;

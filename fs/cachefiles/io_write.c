@@ -112,8 +112,8 @@ static bool cachefiles_io_is_limited(void)
  *	cut short.
  * @data: Its argument.
  *
- * A worker does it for a task that is being killed, or that may not make files as large as
- * it likes: the cache is not to suffer from what concerns that task alone.
+ * A worker does it for a task that gets a signal, or that may not make files as large as it
+ * likes: the cache is not to suffer from what concerns that task alone.
  *
  * Context: process, may sleep for the backing file system; allocates nothing into another
  * one if the caller must not.
@@ -126,7 +126,7 @@ int cachefiles_io_insist(int (*run)(void *data), void *data)
 	if (cachefiles_io_is_limited())
 		return cachefiles_io_delegate(run, data);
 	ret = run(data);
-	return cachefiles_was_killed(ret) ? cachefiles_io_delegate(run, data) : ret;
+	return cachefiles_was_interrupted(ret) ? cachefiles_io_delegate(run, data) : ret;
 }
 
 /**

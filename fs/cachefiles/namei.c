@@ -749,7 +749,7 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
 	/* Nor can overlayfs move each directory. */
 	if (ret == -EXDEV)
 		return ret;
-	if (!ret || ret == -ENOMEM || cachefiles_was_killed(ret))
+	if (!ret || ret == -ENOMEM || cachefiles_was_interrupted(ret))
 		return ret;
 	/* What can't be culled is no harm to anybody, unless the file system is broken. */
 	if (cull && ret != -EIO)

@@ -113,8 +113,8 @@ static int cachefiles_copen_settle(struct cachefiles_ondemand *od, loff_t size, 
 	/* The object went, or the cache died, and has ended the OPEN. */
 	if (od->open.state != CACHEFILES_REQ_ATTACHING)
 		return -EIO;
-	/* It is the daemon that is being killed: somebody else can answer. */
-	if (error && fatal_signal_pending(current)) {
+	/* It is the daemon that is being killed, or got a signal: somebody can still answer. */
+	if (error && (fatal_signal_pending(current) || cachefiles_was_interrupted(error))) {
 		cachefiles_req_set_state(&od->open, CACHEFILES_REQ_SENT);
 		if (!od->open.reader) {
 			cachefiles_od_requeue_open_locked(od);
@@ -168,8 +168,8 @@ static int cachefiles_copen_attach(struct cachefiles_ondemand *od,
  * Context: process.
  * Return: 0; -EINVAL or -ERANGE if @args can't be understood, or -EINVAL if no
  * such OPEN has been delivered; -EBADFD if its descriptor was closed; -ESTALE if
- * the size is not what it was at the first opening; or why the backing file could
- * not be attached.
+ * the size is not what it was at the first opening; -EINTR if a signal came in between,
+ * and the OPEN can still be answered; or why the backing file could not be attached.
  */
 int cachefiles_reply_copen(struct cachefiles_cache *cache, char *args)
 {

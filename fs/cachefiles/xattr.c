@@ -32,12 +32,12 @@ static_assert(sizeof(struct cachefiles_object_xattr) == 18);
 static_assert(sizeof(struct cachefiles_volume_xattr) == 4);
 
 /*
- * A full disk costs this object only, and so does a task that is being killed; any other
- * failure costs the cache.
+ * A full disk costs this object only, and so does a signal; any other failure costs the
+ * cache.
  */
 static int cachefiles_xattr_write_error(struct cachefiles_cache *cache, const char *what, int error)
 {
-	if (cachefiles_was_killed(error))
+	if (cachefiles_was_interrupted(error))
 		return -EINTR;
 	switch (error) {
 	case 0:

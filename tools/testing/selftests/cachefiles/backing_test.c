@@ -7,8 +7,11 @@
 #include "harness.h"
 
 #include <linux/fuse.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include "lib/backing.h"
+#include "lib/task.h"
 
 /* More requests than there are in the life of a file. */
 #define MOST	400
@@ -198,6 +201,92 @@ static bool is_essential(int op, int error)
 static int bind_mode(struct cf_env *e, bool original)
 {
 	return original ? cf_env_rebind_original(e) : cf_env_rebind(e);
+}
+
+struct interrupted {
+	struct cf_task		task;
+	struct cf_env		*e;
+	struct cf_fusefs	*fuse;
+	int			nth;
+	bool			fills;	/* or else answers the OPEN */
+	unsigned int		id;
+	int			fd;
+};
+
+static int answer_held(void *arg)
+{
+	struct interrupted *i = arg;
+
+	cf_fusefs_hold(i->fuse, i->nth);
+	return i->fills ? (int)cf_fill(i->fd, 1, 0, SIZE, SIZE) :
+			  cf_copen(i->e->dev, i->id, SIZE);
+}
+
+static void on_signal(int sig)
+{
+}
+
+/* The opcode of the request that a signal came in, or 0; in @ret what became of the call. */
+static int interrupt(struct __test_metadata *_metadata, struct interrupted *i, int *ret)
+{
+	ASSERT_EQ(0, cf_task_start(&i->task, answer_held, i));
+	while (cf_task_wait(&i->task, ret, 1) == -ETIMEDOUT)
+		if (cf_fusefs_held(i->fuse))
+			pthread_kill(i->task.thread, SIGUSR1);
+	return cf_fusefs_failed(i->fuse);
+}
+
+/*
+ * Whichever request a signal to the daemon cuts short, that is no error of the disk: the
+ * daemon is told, and what it does again is done.
+ */
+TEST_F_TIMEOUT(refusing, any_request_interrupted, 300)
+{
+	struct interrupted i = { .e = &self->e, .fuse = &self->m.fuse };
+	struct cf_env *e = &self->e;
+	int op = 1, copens = 0, fills = 0, ret;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	char name[32];
+
+	ASSERT_NE(SIG_ERR, signal(SIGUSR1, on_signal));
+	ASSERT_EQ(0, cf_env_mount(e));
+	for (i.nth = 1; op && i.nth < MOST && !_metadata->exit_code; i.nth++) {
+		snprintf(name, sizeof(name), "file-%d", i.nth);
+		ASSERT_EQ(0, start_read(e, &r, name, 1, 0, SIZE));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+		i.fd = cf_open_fd(&m);
+		i.id = m.hdr.msg_id;
+		i.fills = false;
+		op = interrupt(_metadata, &i, &ret);
+		copens += ret == -EINTR;
+		if (ret == -EINTR)
+			ret = cf_copen(e->dev, i.id, SIZE);
+		EXPECT_EQ(0, ret) {
+			TH_LOG("request %d of copen, of kind %d", i.nth, op);
+		}
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		i.fills = true;
+		op |= interrupt(_metadata, &i, &ret);
+		fills += ret != SIZE;
+		if (ret != SIZE)
+			ret = cf_fill(i.fd, 1, 0, SIZE, SIZE);
+		EXPECT_LE(SIZE, ret) {
+			TH_LOG("request %d of a fill, of kind %d", i.nth, op);
+		}
+		EXPECT_EQ(0, cf_cread(i.fd, m.hdr.msg_id));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+		EXPECT_EQ(0, res.err);
+		EXPECT_EQ(-1, res.bad);
+		EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
+		close(i.fd);
+	}
+	EXPECT_EQ(0, op);
+	TH_LOG("%d times copen and %d times a fill were interrupted", copens, fills);
+	EXPECT_LT(0, copens);
+	EXPECT_LT(0, fills);
+	EXPECT_LE(0, cf_env_umount(e, LONG));
 }
 
 /* Binding looks what the file system is good for, and is refused if it can't know. */

@@ -487,6 +487,8 @@ static bool refuse(const struct fuse_in_header *in)
 	case FUSE_RELEASEDIR:
 		return false;
 	}
+	if (fault->held && fault->held != (pid_t)in->pid)
+		return false;
 	if (!__atomic_load_n(&fault->nth, __ATOMIC_ACQUIRE) ||
 	    __atomic_sub_fetch(&fault->nth, 1, __ATOMIC_ACQ_REL))
 		return false;
@@ -497,11 +499,15 @@ static bool refuse(const struct fuse_in_header *in)
 static int serve(const struct fuse_in_header *in, const void *arg)
 {
 	static const struct fuse_open_out opened;
+	static struct fuse_in_header held;
 	struct node *n = &nodes[in->nodeid];
 	unsigned int parent = (unsigned int)in->nodeid;
+	int ret;
 
-	if (refuse(in))
-		return answer(in, fault->error, NULL, 0);
+	if (refuse(in)) {
+		held = *in;
+		return fault->held ? 0 : answer(in, fault->error, NULL, 0);
+	}
 	switch (in->opcode) {
 	case FUSE_INIT:
 		return do_init(in, arg);
@@ -510,7 +516,11 @@ static int serve(const struct fuse_in_header *in, const void *arg)
 	case FUSE_BATCH_FORGET:
 		return do_batch_forget(arg);
 	case FUSE_INTERRUPT:
-		return 0;
+		if (!held.unique || ((const struct fuse_interrupt_in *)arg)->unique != held.unique)
+			return 0;
+		ret = answer(&held, fault->error, NULL, 0);
+		held.unique = 0;
+		return ret;
 	case FUSE_LOOKUP:
 		n = find(parent, arg);
 		return n ? answer_entry(in, n, false) : answer(in, -ENOENT, NULL, 0);
@@ -635,7 +645,21 @@ void cf_fusefs_fail(struct cf_fusefs *f, int nth, int error)
 {
 	__atomic_store_n(&f->fault->opcode, 0, __ATOMIC_RELEASE);
 	f->fault->error = error;
+	f->fault->held = 0;
 	__atomic_store_n(&f->fault->nth, nth, __ATOMIC_RELEASE);
+}
+
+void cf_fusefs_hold(struct cf_fusefs *f, int nth)
+{
+	__atomic_store_n(&f->fault->opcode, 0, __ATOMIC_RELEASE);
+	f->fault->error = -EINTR;
+	f->fault->held = gettid();
+	__atomic_store_n(&f->fault->nth, nth, __ATOMIC_RELEASE);
+}
+
+int cf_fusefs_held(const struct cf_fusefs *f)
+{
+	return __atomic_load_n(&f->fault->opcode, __ATOMIC_ACQUIRE);
 }
 
 int cf_fusefs_failed(struct cf_fusefs *f)

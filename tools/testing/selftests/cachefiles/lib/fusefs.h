@@ -34,6 +34,7 @@ enum cf_lie {
 struct cf_fusefs_fault {
 	int	nth;		/* counts down to it, 0: none */
 	int	error;		/* a negative errno */
+	pid_t	held;		/* of this thread alone, and held until interrupted; 0: neither */
 	int	opcode;		/* of what was refused, 0: nothing */
 };
 
@@ -52,6 +53,13 @@ static inline int cf_refusal(int n)
 
 /* Let it refuse the @nth request from now on, by @error, a negative errno. */
 void cf_fusefs_fail(struct cf_fusefs *f, int nth, int error);
+/*
+ * Let it hold the @nth request of the calling thread from now on until that gets a signal, and
+ * then refuse it by EINTR.
+ */
+void cf_fusefs_hold(struct cf_fusefs *f, int nth);
+/* The opcode of the request that is held or was, or 0. */
+int cf_fusefs_held(const struct cf_fusefs *f);
 /* Stop that: the opcode of the request that was refused, or 0 if there were too few. */
 int cf_fusefs_failed(struct cf_fusefs *f);
 /* End the child, after everything that needs its answers. */
