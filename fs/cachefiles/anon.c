@@ -327,8 +327,11 @@ static loff_t cachefiles_anon_llseek(struct file *filp, loff_t offset, int whenc
 	if (ret)
 		return ret;
 	if (whence == SEEK_DATA || whence == SEEK_HOLE) {
-		ret = cachefiles_presence_is_lost(file) ? -EIO :
-		      cachefiles_presence_seek(file, object->cookie->object_size, offset, whence);
+		if (READ_ONCE(object->distrusted) || cachefiles_presence_is_lost(file))
+			ret = -EIO;
+		else
+			ret = cachefiles_presence_seek(file, object->cookie->object_size, offset,
+						       whence);
 		if (ret >= 0)
 			ret = vfs_setpos(filp, ret, OFFSET_MAX);
 	} else {

@@ -14,6 +14,7 @@
 #include <linux/file.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/uio.h>
 #include "delay.h"
 #include "internal.h"
@@ -116,16 +117,29 @@ bool cachefiles_presence_is_full(struct cachefiles_object *object, struct file *
 loff_t cachefiles_presence_seek(struct file *file, loff_t size, loff_t pos, int whence)
 {
 	loff_t end = min(cachefiles_vfs_size(file), round_up(size, CACHEFILES_GRANULE));
-	loff_t data;
+	loff_t at, data, hole;
 
 	if (pos < 0 || pos >= end)
 		return -ENXIO;
-	data = cachefiles_presence_next_data(file, pos, end);
-	if (data < 0)
-		return data;
+	/* A granule of which only a part is there is missing. */
+	for (at = round_down(pos, CACHEFILES_GRANULE);; at = data + CACHEFILES_GRANULE) {
+		data = cachefiles_presence_next_data(file, at, end);
+		if (data < 0)
+			return data;
+		if (data >= end)
+			return whence == SEEK_DATA ? -ENXIO : pos;
+		hole = cachefiles_presence_next_hole(file, size, data, end);
+		if (hole < 0)
+			return hole;
+		if (hole > data || whence == SEEK_HOLE)
+			break;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
 	if (whence == SEEK_DATA)
-		return data < end ? data : -ENXIO;
-	return data > pos ? pos : cachefiles_presence_next_hole(file, size, pos, end);
+		return max(data, pos);
+	return data > pos ? pos : max(hole, pos);
 }
 
 /**

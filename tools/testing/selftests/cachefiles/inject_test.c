@@ -548,6 +548,8 @@ TEST_F(ondemand, d44_no_space_to_punch)
 
 	EXPECT_EQ(0, cf_cmd(e->dev, "debug 0"));
 	EXPECT_EQ(-EIO, cf_fill(fd, 1, 0, size, size));
+	EXPECT_EQ(-1, lseek(fd, 0, SEEK_DATA));
+	EXPECT_EQ(EIO, errno);
 	EXPECT_EQ(-EIO, read_here(e, "file", 1, 5 * CF_GRANULE, CF_GRANULE));
 	EXPECT_EQ(size, cf_fill(other, 1, 0, size, size));
 	EXPECT_EQ(size, read_here(e, "other", 1, 0, size));

@@ -986,6 +986,35 @@ static void nibble(struct __test_metadata *_metadata, struct model *m, const cha
 	close(fd);
 }
 
+/* What a daemon is told to be there is what needs no READ, and no step is of no length. */
+static void seek_through(struct __test_metadata *_metadata, struct model *m)
+{
+	const off_t end = (off_t)GRANULES * CF_BLOCK;
+	off_t pos = 0, data, hole;
+
+	while (pos < end) {
+		data = lseek(m->fd, pos, SEEK_DATA);
+		if (data < 0) {
+			ASSERT_EQ(ENXIO, errno);
+			data = end;
+		}
+		ASSERT_LE(pos, data);
+		for (off_t at = pos; at < data; at += CF_BLOCK) {
+			ASSERT_EQ(ABSENT, m->is[at / CF_BLOCK]);
+			ASSERT_EQ(at + 1, lseek(m->fd, at + 1, SEEK_HOLE));
+		}
+		if (data == end)
+			break;
+		hole = lseek(m->fd, data, SEEK_HOLE);
+		ASSERT_LT(data, hole);
+		for (off_t at = data; at < hole; at += CF_BLOCK) {
+			ASSERT_NE(ABSENT, m->is[at / CF_BLOCK]);
+			ASSERT_EQ(at + 1, lseek(m->fd, at + 1, SEEK_DATA));
+		}
+		pos = hole;
+	}
+}
+
 /* Of a granule in parts nothing is believed, and an answer is never of no length. */
 TEST_F_TIMEOUT(small_blocks, d66_part_of_a_granule, 120)
 {
@@ -1001,6 +1030,7 @@ TEST_F_TIMEOUT(small_blocks, d66_part_of_a_granule, 120)
 	ASSERT_EQ(1, cf_tree_count(path, found_file, path));
 	memset(m.shared, 0xcc, CF_BLOCK);
 	nibble(_metadata, &m, path);
+	seek_through(_metadata, &m);
 	read_back(_metadata, &m, 0, GRANULES, CF_BLOCK, false);
 	ASSERT_LE(0, cf_env_umount(e, LONG));
 }
