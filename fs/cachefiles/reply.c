@@ -145,14 +145,15 @@ static int cachefiles_copen_attach(struct cachefiles_ondemand *od,
 
 	/* Whoever drops the object waits until we are through with it. */
 	guard(mutex)(&od->attach);
+	if (!od->attached)
+		ret = cachefiles_anon_wait_for_orphans(od);
 	scoped_guard(spinlock, &od->queue->lock) {
 		if (od->open.state != CACHEFILES_REQ_ATTACHING)
 			return -EIO;
 	}
 	cachefiles_delay(CACHEFILES_DELAY_ATTACH);
-	if (!od->attached)
-		ret = cachefiles_anon_wait_for_orphans(od) ?:
-		      cachefiles_object_attach(object, size);
+	if (!ret && !od->attached)
+		ret = cachefiles_object_attach(object, size);
 	cachefiles_delay(CACHEFILES_DELAY_SETTLE);
 	return cachefiles_copen_settle(od, size, ret, done);
 }
