@@ -29,9 +29,12 @@ static struct workqueue_struct *cachefiles_io_wq;
  */
 #define CACHEFILES_MAX_DEFERRED	64
 
-/* Where they wait, so that nothing else waits for them. */
+/* Where they wait, so that nothing else waits for them: there is a worker for each. */
 static struct workqueue_struct *cachefiles_frozen_wq;
 static atomic_t cachefiles_nr_deferred;
+
+/* Where objects wait for the thaw, of which there may be any number. */
+static struct workqueue_struct *cachefiles_thaw_wq;
 
 /**
  * cachefiles_io_write_init - Set up what writes need
@@ -45,11 +48,19 @@ int cachefiles_io_write_init(void)
 		return -ENOMEM;
 	cachefiles_frozen_wq = alloc_workqueue("cachefiles_frozen", WQ_UNBOUND | WQ_MEM_RECLAIM,
 					       CACHEFILES_MAX_DEFERRED);
-	if (!cachefiles_frozen_wq) {
-		destroy_workqueue(cachefiles_io_wq);
-		return -ENOMEM;
-	}
+	if (!cachefiles_frozen_wq)
+		goto err_io;
+	cachefiles_thaw_wq = alloc_workqueue("cachefiles_thaw", WQ_UNBOUND | WQ_MEM_RECLAIM,
+					     WQ_MAX_ACTIVE);
+	if (!cachefiles_thaw_wq)
+		goto err_frozen;
 	return 0;
+
+err_frozen:
+	destroy_workqueue(cachefiles_frozen_wq);
+err_io:
+	destroy_workqueue(cachefiles_io_wq);
+	return -ENOMEM;
 }
 
 /**
@@ -59,6 +70,7 @@ int cachefiles_io_write_init(void)
  */
 void cachefiles_io_write_exit(void)
 {
+	destroy_workqueue(cachefiles_thaw_wq);
 	destroy_workqueue(cachefiles_frozen_wq);
 	destroy_workqueue(cachefiles_io_wq);
 }
@@ -137,7 +149,7 @@ int cachefiles_io_insist(int (*run)(void *data), void *data)
  */
 void cachefiles_io_queue_frozen(struct work_struct *work)
 {
-	queue_work(cachefiles_frozen_wq, work);
+	queue_work(cachefiles_thaw_wq, work);
 }
 
 static ssize_t cachefiles_io_do_write(struct file *file, loff_t pos, struct iov_iter *from)

@@ -359,6 +359,75 @@ static int do_close(void *arg)
 	return close(*(int *)arg) ? -errno : 0;
 }
 
+static int do_store(void *arg)
+{
+	const struct target *t = arg;
+
+	return cf_nf_store(t->nf, t->c, 1, 65536, 4096, 131072);
+}
+
+/* However much waits there for the thaw, what is written to another cache does not. */
+TEST_F_TIMEOUT(device, beside_another_cache, 120)
+{
+	enum { NR = 80 };
+	struct cf_env *e = &self->e, other = self->e;
+	struct target s = { .nf = cf_nf_open() };
+	int vol, vol2, c[NR], fd, trap, ret;
+	struct cf_task store;
+	char name[16];
+
+	if (s.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	if (cf_delay_init())
+		SKIP(return, CF_NO_DELAY);
+	strcat(other.dir, "-two");
+	strcat(other.tag, "-two");
+	ASSERT_EQ(0, mkdir(other.dir, 0700));
+	other.dev = cf_device();
+	ASSERT_LE(0, other.dev);
+	ASSERT_EQ(0, cf_env_bind_original(&other));
+	vol2 = cf_nf_volume(s.nf, other.volume, other.tag, NULL, 0);
+	ASSERT_LT(0, vol2);
+	s.c = cf_nf_file(s.nf, vol2, "file", NULL, 0, 131072, false);
+	ASSERT_LT(0, s.c);
+	ASSERT_EQ(0, cf_nf_store(s.nf, s.c, 1, 0, 4096, 131072));
+	ASSERT_EQ(0, cf_nf_note_release(s.nf, s.c));
+	c[0] = only_file(e, s.nf, 512 * MB, backing_fs(), 8192, &vol);
+	ASSERT_LT(0, c[0]);
+	for (int i = 1; i < NR; i++) {
+		snprintf(name, sizeof(name), "file%d", i);
+		c[i] = cf_nf_file(s.nf, vol, name, NULL, 0, 8192, false);
+		ASSERT_LT(0, c[i]);
+	}
+
+	fd = cf_freeze(e->dir);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < NR; i++) {
+		EXPECT_EQ(0, cf_nf_invalidate(s.nf, c[i], NULL, 0, 8192, false));
+	}
+	trap = cf_delay_arm("mark_dirty", 0);
+	EXPECT_LE(0, trap);
+	EXPECT_EQ(0, cf_nf_use(s.nf, s.c, true));
+	EXPECT_LT(0, cf_delay_caught(trap, LONG));
+	EXPECT_EQ(0, cf_task_start(&store, do_store, &s));
+	EXPECT_EQ(-ETIMEDOUT, cf_task_wait(&store, &ret, BRIEF));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	EXPECT_EQ(0, cf_task_wait(&store, &ret, PROMPT));
+	EXPECT_EQ(0, cf_thaw(fd));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(0, cf_nf_check(s.nf, s.c, 1, 65536, 4096, 131072));
+
+	ASSERT_EQ(0, cf_nf_unuse(s.nf, s.c));
+	ASSERT_EQ(0, cf_nf_detach(s.nf, s.c, false));
+	ASSERT_EQ(0, cf_nf_volume_end(s.nf, vol2, NULL, 0, false));
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, cf_nf_detach(s.nf, c[i], false));
+	}
+	ASSERT_EQ(0, cf_nf_volume_end(s.nf, vol, NULL, 0, false));
+	close(other.dev);
+	close(s.nf);
+}
+
 /*
  * The end of the cache waits for the thaw. Who writes meanwhile does so without it, and
  * what was stored before is not right any more.
@@ -437,13 +506,6 @@ TEST_F(device, d46_not_begun)
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
 	ASSERT_EQ(0, cf_nf_volume_end(nf, vol, NULL, 0, false));
 	close(nf);
-}
-
-static int do_store(void *arg)
-{
-	const struct target *t = arg;
-
-	return cf_nf_store(t->nf, t->c, 1, 65536, 4096, 131072);
 }
 
 static int do_resize(void *arg)
