@@ -343,6 +343,33 @@ free_queue:
 	return ret;
 }
 
+static int cachefiles_cache_do_bind(struct cachefiles_cache *cache, const char *mode)
+{
+	bool ondemand = strcmp(mode, "ondemand") == 0;
+	bool dying;
+	int ret;
+
+	if (cachefiles_cache_check_limits(&cache->files) ||
+	    cachefiles_cache_check_limits(&cache->blocks))
+		return -ERANGE;
+	if (!cache->dir_name)
+		return -EINVAL;
+	if (*mode && !ondemand)
+		return -EINVAL;
+
+	do {
+		/* Look before trying: a tear-down that ends in between counts as one. */
+		dying = atomic_read(&cachefiles_teardowns);
+		ret = cachefiles_cache_try_bind(cache, ondemand);
+		if (ret != -EBUSY || !dying)
+			break;
+		if (wait_event_killable(cachefiles_teardown_wait,
+					!atomic_read(&cachefiles_teardowns)))
+			ret = -EINTR;
+	} while (ret == -EBUSY);
+	return ret;
+}
+
 /**
  * cachefiles_cache_bind - Make a cache of a directory
  * @cache: The cache; not bound
@@ -361,33 +388,12 @@ free_queue:
  */
 int cachefiles_cache_bind(struct cachefiles_cache *cache, const char *mode)
 {
-	bool ondemand = strcmp(mode, "ondemand") == 0;
-	bool dying;
 	int ret;
 
 	lockdep_assert_held(&cache->cmd_mutex);
-
-	if (cachefiles_cache_check_limits(&cache->files) ||
-	    cachefiles_cache_check_limits(&cache->blocks))
-		return -ERANGE;
-	if (!cache->dir_name)
-		return -EINVAL;
 	if (cachefiles_cache_state(cache) == CACHEFILES_CACHE_LIVE)
 		return -EBUSY;
-	if (*mode && !ondemand)
-		return -EINVAL;
-
-	do {
-		/* Look before trying: a tear-down that ends in between counts as one. */
-		dying = atomic_read(&cachefiles_teardowns);
-		ret = cachefiles_cache_try_bind(cache, ondemand);
-		if (ret != -EBUSY || !dying)
-			break;
-		if (wait_event_killable(cachefiles_teardown_wait,
-					!atomic_read(&cachefiles_teardowns)))
-			ret = -EINTR;
-	} while (ret == -EBUSY);
-
+	ret = cachefiles_cache_do_bind(cache, mode);
 	cache->bind_failed = ret;
 	return ret;
 }

@@ -70,10 +70,10 @@ int cachefiles_space_init(struct cachefiles_cache *cache)
 	ret = cachefiles_space_statfs(cache, &stats);
 	if (ret)
 		return ret;
-	if (stats.f_bsize <= 0)
-		return -ERANGE;
-	if (stats.f_bsize > PAGE_SIZE)
-		return -EOPNOTSUPP;
+	if (stats.f_bsize <= 0 || stats.f_bsize > PAGE_SIZE) {
+		pr_err("%s has blocks of %ld bytes\n", cache->dir_name, (long)stats.f_bsize);
+		return stats.f_bsize <= 0 ? -ERANGE : -EOPNOTSUPP;
+	}
 
 	cache->bsize = stats.f_bsize;
 	cachefiles_space_use_percentages(cache, &stats);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bind checks its conditions in order, leaves nothing behind when it fails,
- * and caches conflict by tag or by directory and not otherwise.
+ * bind checks its conditions, leaves nothing behind when it fails, and caches
+ * conflict by tag or by directory and not otherwise.
  */
 #include "harness.h"
 
@@ -16,8 +16,11 @@ TEST_F(device, needs_dir)
 
 TEST_F(device, arguments)
 {
-	ASSERT_EQ(0, cf_cmd(self->e.dev, "dir %s", self->e.dir));
+	ASSERT_EQ(0, cf_cmd(self->e.dev, "dir /nowhere"));
+	EXPECT_EQ(-EEXIST, cf_cmd(self->e.dev, "dir %s", self->e.dir));
 	EXPECT_EQ(-EINVAL, cf_cmd(self->e.dev, "bind ondemand "));
+	/* It was not understood, but tried. */
+	EXPECT_EQ(0, cf_cmd(self->e.dev, "dir %s", self->e.dir));
 	EXPECT_EQ(-EINVAL, cf_cmd(self->e.dev, "bind ondemand x"));
 	EXPECT_EQ(-EINVAL, cf_cmd(self->e.dev, "bind Ondemand"));
 	EXPECT_EQ(-EINVAL, cf_cmd(self->e.dev, "bind original"));
@@ -115,7 +118,7 @@ TEST_F(device, dir_is_relative_to_the_binder)
 	ASSERT_EQ(0, chdir("/"));
 }
 
-/* tmpfs can't flush a file system, which a cache needs. */
+/* /proc keeps neither files nor their attributes. */
 TEST_F(device, unsuitable_file_system)
 {
 	ASSERT_EQ(0, cf_cmd(self->e.dev, "dir /proc"));
