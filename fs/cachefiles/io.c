@@ -182,9 +182,11 @@ void cachefiles_io_start(struct cachefiles_io *io, struct file *file, loff_t siz
 	/* What submits a read may look at iocb and file after it was completed. */
 	refcount_inc(&io->ref);
 	get_file(file);
-	io->iocb.ki_filp = file;
-	io->iocb.ki_pos = io->pos;
-	io->iocb.ki_complete = cachefiles_io_backing_done;
+	io->iocb = (struct kiocb) {
+		.ki_filp	= file,
+		.ki_pos		= io->pos,
+		.ki_complete	= cachefiles_io_backing_done,
+	};
 	ret = cachefiles_io_read(file, &io->iocb, &io->iter);
 	if (ret == -EIOCBQUEUED) {
 		/* It may be complete by now. */

@@ -129,9 +129,9 @@ void ondemandfs_drain(struct inode *inode)
 /*
  * Files that were open when reads were ended by force get no more data: the
  * page cache would ask for each failed folio once more and wait again. A request
- * without a file (the reader is a file system mounted from this one, reading
- * its metadata) is let through. Nobody gets data of a file that has another
- * size than before after the cache came back.
+ * without a file, of a part of the kernel that has only the inode, is let through.
+ * Nobody gets data of a file that has another size than before after the cache
+ * came back.
  */
 static int ondemandfs_init_request(struct netfs_io_request *rreq, struct file *file)
 {
