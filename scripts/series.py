@@ -23,6 +23,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 MESSAGES = TOP / "scripts/series"
 SELFTESTS = "tools/testing/selftests"
 CACHING = "Documentation/filesystems/caching"
+IOCTLS = "Documentation/userspace-api/ioctl/ioctl-number.rst"
 ENTRY = "CACHEFILES: FS-CACHE BACKEND FOR CACHING ON MOUNTED FILESYSTEMS"
 ONDEMAND = ("anon", "failover", "fetch", "ids", "io", "ondemand", "queue", "reap", "reply",
             "request", "trace")
@@ -30,7 +31,7 @@ ONDEMAND = ("anon", "failover", "fetch", "ids", "io", "ondemand", "queue", "reap
 # What the series touches, as far as the tree has it.
 TOUCHED = ("MAINTAINERS", "fs/Kconfig", "fs/Makefile", "fs/cachefiles", "fs/ondemandfs",
            "include/trace/events/cachefiles.h", "include/uapi/linux/cachefiles.h", CACHING,
-           SELFTESTS + "/Makefile", SELFTESTS + "/cachefiles")
+           IOCTLS, SELFTESTS + "/Makefile", SELFTESTS + "/cachefiles")
 
 
 def die(text):
@@ -139,6 +140,8 @@ def remove(tree):
 
 def uapi(tree):
     tree.put("include/uapi/linux/cachefiles.h")
+    number = f"{'0x98  01     include/uapi/linux/cachefiles.h':<71}CacheFiles"
+    tree.edit(IOCTLS, r"(^0x97 .*\n)", rf"\g<1>{number}\n")
     tree.maintain("include/uapi/linux/cachefiles.h")
 
 
