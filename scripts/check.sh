@@ -413,7 +413,7 @@ kselftest_run() {
 		# A machine that dies before its first program has ended writes neither.
 		rm -f "$logs/ended.new" "$logs/results.new"
 		scripts/vm.sh --kernel "$name" --build "build/kselftest-$name" --mem 3072 \
-			--timeout $((2400 * scale)) --boot-timeout $((120 * scale)) --out "$log.out" \
+			--timeout $((3600 * scale)) --boot-timeout $((120 * scale)) --out "$log.out" \
 			--add build/selftests:/job/cachefiles --program fio --share -- \
 			env CF_TIME_SCALE="$scale" CF_TRACE=$trace ${slow:+CF_SLOW=1} \
 			$wrapper run-kselftests \
@@ -464,12 +464,28 @@ code_id() {
 		sha256sum | cut -c1-12
 }
 
-# note_run ID KERNEL FAILURES: of all tests; says how many such runs have passed in a row
+# note_run ID KERNEL FAILED PASSED SKIPPED: of all tests; says how many such runs have passed
+# in a row, and how many tests the least and the most of them were: what a run has skipped, or
+# taken over from one that was broken off, it does not prove.
 note_run() {
-	printf '%s\t%s\t%s\t%d failed\n' "$1" "$2" "$(date -u +%FT%TZ)" "$3" >>"$cache/runs"
+	printf '%s\t%s\t%s\t%d failed\t%d passed\t%d skipped\n' "$1" "$2" \
+		"$(date -u +%FT%TZ)" "${@:3}" >>"$cache/runs"
 	awk -F '\t' -v code="$1" -v kernel="$2" '
-		$1 == code && $2 == kernel { n = $4 == "0 failed" ? n + 1 : 0 }
-		END { print "     " n + 0 " in a row without a failure on the " kernel " kernel" }
+		$1 != code || $2 != kernel { next }
+		$4 != "0 failed" { n = 0; next }
+		{
+			n++
+			if (n == 1 || $5 + 0 < least)
+				least = $5 + 0
+			if (n == 1 || $5 + 0 > most)
+				most = $5 + 0
+		}
+		END {
+			printf "     %d in a row without a failure on the %s kernel", n, kernel
+			if (n)
+				printf ", of %d to %d tests each", least, most
+			print ""
+		}
 		' "$cache/runs"
 }
 
@@ -552,11 +568,13 @@ kselftest_shared() {
 # kselftest KERNEL [PROGRAM...]: RUNS times, or until something has failed, which the
 # logs are about then. Without PROGRAM, fuzzing is part of it on the debug kernel.
 kselftest() {
-	local run before=$failed id
+	local run before=$failed id p s
 
 	kselftest_build "$1" || return 0
 	id=$(code_id)
 	for ((run = 1; run <= runs && failed == before; run++)); do
+		p=$passed
+		s=$skipped
 		[ "$runs" = 1 ] || echo "--- run $run of $runs ($SECONDS s)"
 		rm -rf "$logs/kselftest-$1-"*
 		[ -n "${RESUME:-}" ] || rm -rf "$logs/$1".*
@@ -567,7 +585,7 @@ kselftest() {
 			[ "$*" != debug ] || fuzz_debug 1 1
 		fi
 		[ $# -gt 1 ] || [ -z "${CF_SLOW-y}" ] || [ -n "${FUZZ_OPS:-}" ] ||
-			note_run "$id" "$1" $((failed - before))
+			note_run "$id" "$1" $((failed - before)) $((passed - p)) $((skipped - s))
 	done
 }
 
