@@ -33,7 +33,7 @@ TEST_F(ondemand, told_once)
 		EXPECT_EQ(fd[i], (int)cf_close(&m)->fd);
 		o[i].hdr.object_id = 0;
 	}
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(1, cf_idle(e->dev));
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 	EXPECT_EQ(1, cf_idle(e->dev));
@@ -57,7 +57,7 @@ TEST_F(ondemand, not_told_without_fd)
 	ASSERT_LE(0, fd);
 	close(fd);
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(1, cf_idle(e->dev));
 }
 

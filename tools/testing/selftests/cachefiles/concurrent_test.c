@@ -5,6 +5,8 @@
  */
 #include "harness.h"
 
+#include "lib/task.h"
+
 TEST_F(ondemand, one_hole_one_read)
 {
 	enum { NR = 10 };
@@ -20,7 +22,10 @@ TEST_F(ondemand, one_hole_one_read)
 		ASSERT_EQ(0, start_read(e, &r[i], "file", 1, 0, 4096));
 	}
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	for (int i = 0; i < NR; i++) {
+		ASSERT_EQ(0, cf_task_blocks(r[i].pid, LONG));
+	}
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
 	for (int i = 0; i < NR; i++) {
 		ASSERT_EQ(0, cf_reader_wait(&r[i], &res, LONG));

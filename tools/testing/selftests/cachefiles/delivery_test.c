@@ -92,7 +92,7 @@ TEST_F(ondemand, d01_gone_while_delivered_again)
 	close(cf_open_fd(&m));
 	trace = cf_trace_start();
 	if (trace < 0)
-		SKIP(return, "no tracepoints (CONFIG_FTRACE)");
+		SKIP(return, CF_NO_TRACEPOINTS);
 	ret = park(&st, e->dev);
 	if (ret == -ENOSYS) {
 		cf_trace_stop(trace);
@@ -130,7 +130,7 @@ TEST_F(ondemand, d02_closed_while_delivered)
 	ASSERT_EQ(0, restore_by_another(e->dev));
 	EXPECT_EQ(1, cf_idle(e->dev));
 	close(fd);
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(0, cf_stall_finish(&st, &m));
 	EXPECT_EQ(1, cf_idle(e->dev));
 }

@@ -522,7 +522,7 @@ TEST_F(one, one_read_for_two)
 	ASSERT_EQ(0, erofs_mount(self->other, "fsid=second,domain_id=d,device=blob0"));
 	trace = cf_trace_start();
 	if (trace < 0)
-		SKIP(return, "no tracepoints (CONFIG_FTRACE)");
+		SKIP(return, CF_NO_TRACEPOINTS);
 	/* Time enough for the second to come while the first one waits. */
 	self->s.delay_ms = cf_ms(400);
 	reads = self->s.stats->reads;

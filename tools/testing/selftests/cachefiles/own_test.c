@@ -108,7 +108,7 @@ static void killed(struct __test_metadata *_metadata, struct cf_env *e, enum tou
 	}
 	close(e->dev);
 	e->dev = -1;
-	EXPECT_EQ(0, cf_poll(says[0], POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(says[0], POLLIN, cf_ms(BRIEF)));
 	kill(pid, SIGKILL);
 	/* Exiting waits for the end of the read, and then up to a second for the cache's. */
 	EXPECT_EQ(POLLIN, cf_poll(pidfd, POLLIN, cf_ms(LONG)));
@@ -184,7 +184,7 @@ static void closed(struct __test_metadata *_metadata, struct cf_env *e, enum tou
 	o.says = says[1];
 	ASSERT_EQ(0, pthread_create(&thread, NULL, touch_and_say, &o));
 	ASSERT_LT(0, cf_next(e->dev, &m, LONG));
-	EXPECT_EQ(0, cf_poll(says[0], POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(says[0], POLLIN, cf_ms(BRIEF)));
 	close(e->dev);
 	e->dev = -1;
 	ASSERT_EQ(POLLIN, cf_poll(says[0], POLLIN, cf_ms(5000)));

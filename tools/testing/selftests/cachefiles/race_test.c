@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 #include "harness.h"
 #include "lib/delay.h"
+#include "lib/netfs.h"
 #include "lib/task.h"
+#include "lib/trace.h"
 
 FIXTURE(race) {
 	struct cf_env e;
@@ -334,7 +336,7 @@ static void used_while_withdrawn(struct __test_metadata *_metadata, struct cf_en
 	/* Neither waits for the other. */
 	ASSERT_LE(0, cf_env_umount(e, PROMPT));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_CLOSE, LONG));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(0, cf_delay_go(trap));
 	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
 	EXPECT_TRUE(ret == done || ret == -ENOBUFS) {
@@ -711,6 +713,105 @@ TEST_F(race, looked_during_a_failed_fill)
 	EXPECT_EQ(4096, reader_outcome(&r));
 }
 
+/*
+ * Two fill what a READ asks for, and the write that fails takes away what the other has
+ * brought: it is asked for again, once.
+ */
+TEST_F(race, brought_and_taken_away)
+{
+	struct call c = { .seed = 1 };
+	struct cf_env *e = &self->e;
+	struct cf_result res;
+	struct cf_reader r;
+	struct cf_msg m;
+	int failed, ret;
+
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	c.fd = open_object(e, &r, "file", MB, &m);
+	ASSERT_LE(0, c.fd);
+	for (int served = 1; served >= 0; served--) {
+		c.off = served * MB / 2;
+		ASSERT_EQ(0, start_read(e, &r, "file", 1, c.off, 4096));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		failed = start_failing_fill(&c);
+		ASSERT_LE(0, failed);
+		ASSERT_LE(4096, cf_fill(c.fd, 1, cf_rd(&m)->off, cf_rd(&m)->len, MB));
+		EXPECT_EQ(0, cf_delay_go(failed));
+		ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+		EXPECT_GT(0, ret);
+		EXPECT_EQ(0, cf_cread(c.fd, m.hdr.msg_id));
+		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+		EXPECT_EQ(c.off, cf_rd(&m)->off);
+		if (served)
+			EXPECT_LE(4096, cf_fill(c.fd, 1, cf_rd(&m)->off, cf_rd(&m)->len, MB));
+		EXPECT_EQ(0, cf_cread(c.fd, m.hdr.msg_id));
+		/* The page cache may try once more. */
+		while (!cf_reader_done(&r))
+			if (cf_next(e->dev, &m, BRIEF) > 0)
+				EXPECT_EQ(0, cf_cread(c.fd, m.hdr.msg_id));
+		ASSERT_EQ(0, cf_reader_wait(&r, &res, LONG));
+		EXPECT_EQ(served ? 0 : EIO, res.err);
+		EXPECT_EQ(-1, res.bad);
+	}
+	close(c.fd);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
+/*
+ * Who followed a reader that was killed looks at the backing file again, whose disk may hang;
+ * others that are killed meanwhile do not wait for that.
+ */
+TEST_F(race, reaped_while_another_one_looks)
+{
+	struct cf_nf_job job = { .nf = cf_nf_open(), .seed = 1 }, far;
+	struct cf_reader leader, follower, other;
+	struct cf_env *e = &self->e;
+	int fd, vol, trap, trace;
+	struct cf_msg m;
+
+	if (job.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	trace = cf_trace_start();
+	if (trace < 0)
+		SKIP(return, CF_NO_TRACEPOINTS);
+	vol = cf_nf_volume(job.nf, "reaped", e->tag, NULL, 0);
+	ASSERT_LT(0, vol);
+	job.cookie = cf_nf_cookie_advice(job.nf, vol, "file", 4, NULL, 0, MB,
+					 CF_ADV_WANT_CACHE_SIZE);
+	ASSERT_LT(0, job.cookie);
+	ASSERT_EQ(0, cf_nf_attach(job.nf, job.cookie, false));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
+	ASSERT_EQ(0, cf_copen(e->dev, m.hdr.msg_id, MB));
+	fd = cf_open_fd(&m);
+	far = job;
+	far.off = MB / 2;
+	ASSERT_EQ(0, cf_child_with(&leader, job.nf, cf_nf_read_granule, &job));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, cf_child_with(&follower, job.nf, cf_nf_read_granule, &job));
+	EXPECT_EQ(0, cf_trace_wait(trace, "IDLE -> FOLLOWING", LONG));
+	ASSERT_EQ(0, cf_child_with(&other, job.nf, cf_nf_read_granule, &far));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+
+	trap = cf_delay_arm("admit", 0);
+	ASSERT_LE(0, trap);
+	ASSERT_LE(0, cf_reader_kill(&leader, LONG));
+	EXPECT_EQ(0, cf_trace_wait(trace, "SENT -> DONE", LONG));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	EXPECT_LE(0, cf_reader_kill(&other, LONG));
+	EXPECT_EQ(0, cf_trace_wait(trace, "SENT -> DONE", LONG));
+	cf_trace_stop(trace);
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, fd, 1, MB));
+	EXPECT_EQ(0, reader_outcome(&follower));
+	EXPECT_EQ(0, cf_nf_detach(job.nf, job.cookie, false));
+	EXPECT_EQ(0, cf_nf_volume_end(job.nf, vol, NULL, 0, false));
+	close(job.nf);
+	close(fd);
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
 /* A cache of its own beside that of @e, with a mount. */
 static int beside(struct cf_env *other, const struct cf_env *e)
 {
@@ -954,7 +1055,7 @@ TEST_F(race, d47_shorter_under_an_open_file)
 	struct cf_reader r, o;
 	struct cf_result res;
 	struct cf_msg m;
-	int fd, trap, ret;
+	int fd, trap, trace, ret;
 	char path[160];
 
 	fd = open_object(e, &r, "file", MB, &m);
@@ -965,14 +1066,19 @@ TEST_F(race, d47_shorter_under_an_open_file)
 	close(fd);
 	ASSERT_EQ(0, cf_env_rebind(e));
 
+	trace = cf_trace_start();
+	if (trace < 0)
+		SKIP(return, CF_NO_TRACEPOINTS);
 	ASSERT_EQ(0, start_read(e, &o, "file", 1, 0, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
 	/* Past the point where the other one is to be stopped. */
-	ASSERT_EQ(0, cf_task_blocks(o.pid, LONG));
+	EXPECT_EQ(0, cf_trace_wait(trace, "IDLE -> BLOCKED", LONG));
+	cf_trace_stop(trace);
 	trap = cf_delay_arm("admit", 0);
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, cf_task_start(&held.task, do_pread, &held));
-	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ret = cf_delay_caught(trap, LONG);
+	ASSERT_EQ(held.task.id, ret);
 	ASSERT_EQ(0, cf_delay_go(trap));
 
 	EXPECT_EQ(-ESTALE, cf_copen(e->dev, m.hdr.msg_id, 4096));

@@ -77,7 +77,7 @@ TEST_F(ondemand, d22_closed_while_idle)
 	fd = open_object(e, &r, "file", MB, &o);
 	ASSERT_LE(0, fd);
 	close(fd);
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(1, cf_idle(e->dev));
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
 	/* A reopen that nobody has read yet takes no answer. */
@@ -248,7 +248,7 @@ TEST_F(ondemand, d21_closed_while_reopening)
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 4096, 4096));
 	ASSERT_EQ(0, cf_expect(e->dev, &n, CACHEFILES_OP_OPEN, LONG));
 	close(cf_open_fd(&n));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(0, cf_reader_done(&r));
 
 	/* The answer is too late, and says so to its writer and to the reader. */
@@ -294,7 +294,7 @@ TEST_F(ondemand, d21_reopen_refused)
 			refuse(_metadata, e, &r[i], -ENODATA, !keep, 0);
 			finish(_metadata, &r[i], ENODATA);
 		}
-		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+		EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 
 		/* And it can be opened after all, later. */
 		ASSERT_EQ(0, start_read(e, &r[0], name, 1, 0, 4096));

@@ -231,7 +231,7 @@ TEST_F(rules, without_it_nothing_moves)
 	ASSERT_EQ(0, steal(&t, e->dev));
 	close(cf_recv_fd(t.sock, cf_ms(LONG)));
 	steal_end(&t);
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(0, cf_reader_done(&r));
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG));
@@ -299,7 +299,7 @@ TEST_F(rules, d27_two_that_share)
 	}
 	ASSERT_EQ(0, start_stat(e, &open, "other"));
 	ASSERT_EQ(0, steal(&o, e->dev));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
 	/* They were taken away: what the others answer now comes too late. */
@@ -326,7 +326,7 @@ TEST_F(rules, d27_two_that_share)
 	}
 	/* They are ours now: once more does nothing. */
 	EXPECT_EQ(0, cf_cmd(e->dev, "restore"));
-	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, BRIEF));
+	EXPECT_EQ(0, cf_poll(e->dev, POLLIN, cf_ms(BRIEF)));
 	EXPECT_EQ(1, cf_idle(e->dev));
 
 	for (int i = 0; i < NR; i++) {

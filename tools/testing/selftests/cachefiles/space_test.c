@@ -94,6 +94,7 @@ TEST_F(device, d58_culling_is_announced)
 TEST_F(device, d58_told_without_writes)
 {
 	struct cf_env *e = &self->e;
+	long long end;
 	int most;
 
 	most = set_up(_metadata, e);
@@ -102,7 +103,7 @@ TEST_F(device, d58_told_without_writes)
 	ASSERT_EQ(0, cf_env_bind(e));
 	EXPECT_EQ(1, culling(e, -1, true));
 	ASSERT_EQ(0, put_ballast(e, 0));
-	for (int i = 0; i < 100 && cf_poll(e->dev, POLLOUT, 0); i++) {
+	for (end = cf_now() + cf_ms(LONG); cf_now() < end && cf_poll(e->dev, POLLOUT, 0);) {
 		EXPECT_EQ(1, cf_idle(e->dev));
 		cf_poll(e->dev, POLLERR, 100);
 	}

@@ -27,7 +27,7 @@ FIXTURE_SETUP(moves)
 		SKIP(return, CF_NO_DELAY);
 	self->trace = cf_trace_start();
 	if (self->trace < 0)
-		SKIP(return, "no tracepoints");
+		SKIP(return, CF_NO_TRACEPOINTS);
 	ASSERT_EQ(0, cf_env_init(&self->e));
 	ASSERT_EQ(0, cf_env_bind(&self->e));
 	ASSERT_EQ(0, cf_env_mount(&self->e));
@@ -443,7 +443,7 @@ FIXTURE_SETUP(follow)
 		SKIP(return, CF_NO_NETFS);
 	self->trace = cf_trace_start();
 	if (self->trace < 0)
-		SKIP(return, "no tracepoints");
+		SKIP(return, CF_NO_TRACEPOINTS);
 	ASSERT_EQ(0, cf_env_init(&self->e));
 	ASSERT_EQ(0, cf_env_bind(&self->e));
 }
@@ -457,28 +457,10 @@ FIXTURE_TEARDOWN(follow)
 		cf_trace_stop(self->trace);
 }
 
-struct one_read {
-	int	nf, cookie;
-};
-
-static int do_nf_read(void *arg)
-{
-	struct one_read *o = arg;
-	struct cf_netfs_read a;
-	char buf[CF_GRANULE];
-	int ret;
-
-	ret = cf_nf_read(o->nf, o->cookie, 0, buf, 0, sizeof(buf), MB, CF_IO_ISSUE,
-			 CF_HOLE_IGNORE, &a);
-	if (ret || a.result < 0)
-		return ret ? -ret : -(int)a.result;
-	return cf_differs(1, 0, buf, sizeof(buf)) < 0 ? 0 : EBADMSG;
-}
-
 TEST_F(follow, killed)
 {
 	struct cf_reader leader, follower, *victim = &follower, *other = &leader;
-	struct one_read o = { .nf = self->nf };
+	struct cf_nf_job o = { .nf = self->nf, .seed = 1 };
 	int dev = self->e.dev, fd, vol;
 	struct cf_msg m, rd;
 
@@ -493,12 +475,12 @@ TEST_F(follow, killed)
 	if (variant->state != OPEN)
 		close(fd);
 
-	ASSERT_EQ(0, cf_child_with(&leader, o.nf, do_nf_read, &o));
+	ASSERT_EQ(0, cf_child_with(&leader, o.nf, cf_nf_read_granule, &o));
 	ASSERT_EQ(POLLIN, cf_poll(dev, POLLIN, cf_ms(LONG)));
 	if (variant->state == REOPENING) {
 		ASSERT_EQ(0, cf_expect(dev, &m, CACHEFILES_OP_OPEN, LONG));
 	}
-	ASSERT_EQ(0, cf_child_with(&follower, o.nf, do_nf_read, &o));
+	ASSERT_EQ(0, cf_child_with(&follower, o.nf, cf_nf_read_granule, &o));
 	ASSERT_EQ(0, cf_trace_wait(self->trace, "IDLE -> FOLLOWING", LONG));
 	if (variant->leader) {
 		victim = &leader;

@@ -122,6 +122,7 @@ TEST_F(ondemand, forced)
 	struct cf_reader r, o;
 	struct cf_result res;
 	struct cf_msg m;
+	long long end;
 	int ret;
 
 	ASSERT_LE(0, open_object(e, &o, "file", MB, &m));
@@ -129,7 +130,7 @@ TEST_F(ondemand, forced)
 	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 	EXPECT_EQ(-EBUSY, cf_umount(e->mnt, 0, PROMPT));
 	EXPECT_EQ(0, cf_reader_done(&r));
-	for (int i = 0; i < 20 && !cf_reader_done(&r); i++) {
+	for (end = cf_now() + cf_ms(LONG); cf_now() < end && !cf_reader_done(&r);) {
 		/* As soon as the reader has gone it may succeed, and then there is no mount. */
 		ret = cf_umount(e->mnt, MNT_FORCE, PROMPT);
 		EXPECT_NE(-ETIMEDOUT, ret);
@@ -153,6 +154,7 @@ TEST_F(ondemand, forced_before_it_is_told)
 	struct cf_result res;
 	char path[160];
 	struct cf_msg m;
+	long long end;
 	int fd, held;
 
 	fd = open_object(e, &o, "file", MB, &m);
@@ -162,7 +164,7 @@ TEST_F(ondemand, forced_before_it_is_told)
 	ASSERT_LE(0, held);
 	ASSERT_EQ(0, start_read(e, &r, "file", 1, 0, 4096));
 	ASSERT_EQ(POLLIN, cf_poll(e->dev, POLLIN, cf_ms(LONG)));
-	for (int i = 0; i < 20 && !cf_reader_done(&r); i++) {
+	for (end = cf_now() + cf_ms(LONG); cf_now() < end && !cf_reader_done(&r);) {
 		EXPECT_EQ(-EBUSY, cf_umount(e->mnt, MNT_FORCE, PROMPT));
 		cf_poll(r.pipe, POLLIN, 100);
 	}

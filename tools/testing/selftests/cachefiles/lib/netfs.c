@@ -244,6 +244,20 @@ int cf_nf_read(int nf, int cookie, int op, void *buf, __u64 off, __u64 len, __u6
 	return call(nf, CF_NETFS_READ, a);
 }
 
+int cf_nf_read_granule(void *job)
+{
+	struct cf_nf_job *j = job;
+	char buf[CF_GRANULE];
+	struct cf_netfs_read a;
+	int ret;
+
+	ret = cf_nf_read(j->nf, j->cookie, 0, buf, j->off, sizeof(buf), j->off + sizeof(buf),
+			 CF_IO_ISSUE, CF_HOLE_IGNORE, &a);
+	if (ret || a.result < 0)
+		return ret ? -ret : -(int)a.result;
+	return cf_differs(j->seed, j->off, buf, sizeof(buf)) < 0 ? 0 : EBADMSG;
+}
+
 int cf_nf_write(int nf, int cookie, int op, const void *buf, __u64 off, __u64 len,
 		__u64 i_size, unsigned int how, struct cf_netfs_write *a)
 {

@@ -68,6 +68,13 @@ int cf_nf_end_late(int nf, int op, int cookie, struct cf_netfs_end_late *a);
 /* One ioctl each: on @op, or on an operation of its own on @cookie if that is 0. */
 int cf_nf_read(int nf, int cookie, int op, void *buf, __u64 off, __u64 len, __u64 i_size,
 	       unsigned int how, enum cf_netfs_hole hole, struct cf_netfs_read *a);
+/* One granule of a file that is large enough, for a child to read: 0 or an errno. */
+struct cf_nf_job {
+	int	nf, cookie;
+	__u64	seed, off;
+};
+
+int cf_nf_read_granule(void *job);
 int cf_nf_write(int nf, int cookie, int op, const void *buf, __u64 off, __u64 len,
 		__u64 i_size, unsigned int how, struct cf_netfs_write *a);
 int cf_nf_query(int nf, int cookie, __u64 start, __u64 len, __u64 granularity,

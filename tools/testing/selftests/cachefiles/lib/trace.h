@@ -6,6 +6,7 @@
 #ifndef CF_TRACE_H
 #define CF_TRACE_H
 
+#define CF_NO_TRACEPOINTS "no tracepoints (CONFIG_FTRACE)"
 /* From now on, moves of requests are recorded: a descriptor, or a negative errno. */
 int cf_trace_start(void);
 /* Until one was printed with @what in its line: 0, or -ETIMEDOUT. Forgets those before. */
