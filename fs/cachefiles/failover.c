@@ -70,8 +70,8 @@ static void cachefiles_failover_restore_open_locked(struct cachefiles_ondemand *
  * @cache: An on-demand cache.
  *
  * Every OPEN and READ that was delivered to another process than the caller and
- * is not answered is queued again under its id, ahead of what was queued later; and of the
- * caller's own, every OPEN whose descriptor is closed.
+ * is not answered is queued again under its id, ahead of what was queued later for the same
+ * object; and of the caller's own, every OPEN whose descriptor is closed.
  * The descriptor that went with such an OPEN becomes stale: its new delivery
  * brings a new one.  So it is later with one whose answer is being carried out, if that
  * fails since the task that does it is being killed.

@@ -392,7 +392,6 @@ err_ondemand:
 
 void cachefiles_ondemand_exit(void)
 {
-	/* What is reaped may have to look once more. */
 	destroy_workqueue(cachefiles_reap_wq);
 	destroy_workqueue(cachefiles_ondemand_wq);
 	cachefiles_io_exit();

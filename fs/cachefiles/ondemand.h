@@ -62,10 +62,11 @@
  * References
  * ==========
  *
- * An od is referenced by its object, by each io, by each descriptor, and by the
- * armed reaper.  An io is referenced by whoever has to complete it and by a
- * daemon thread that copies it.  The netfs holds an access on the cookie until
- * an io has called back, hence an io may use its object without a reference.
+ * An od is referenced by its object, by each io, by each descriptor, by the armed
+ * reaper, and by a daemon thread that reads a message or answers an OPEN.  An io is
+ * referenced by whoever has to complete it and by a daemon thread that copies it.
+ * The netfs holds an access on the cookie until an io has called back, hence an io
+ * may use its object without a reference.
  */
 #ifndef CACHEFILES_ONDEMAND_H
 #define CACHEFILES_ONDEMAND_H
