@@ -203,6 +203,41 @@ static int bind_mode(struct cf_env *e, bool original)
 	return original ? cf_env_rebind_original(e) : cf_env_rebind(e);
 }
 
+/* What it does not tell, nobody is told. */
+TEST_F(refusing, seeks)
+{
+	static const int whences[] = { SEEK_DATA, SEEK_HOLE };
+	struct cf_env *e = &self->e;
+	struct cf_reader r;
+	struct cf_msg m;
+	int fd;
+
+	ASSERT_EQ(0, cf_env_mount(e));
+	fd = open_object(e, &r, "file", SIZE, &m);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(CF_GRANULE, cf_fill(fd, 1, 0, CF_GRANULE, SIZE));
+	for (size_t i = 0; i < ARRAY_SIZE(whences); i++) {
+		int n, op = FUSE_LSEEK;
+
+		for (n = 1; op && n < MOST; n++) {
+			off_t at;
+
+			cf_fusefs_fail(&self->m.fuse, n, -EIO);
+			at = lseek(fd, 0, whences[i]);
+			op = cf_fusefs_failed(&self->m.fuse);
+			EXPECT_EQ(op ? -1 : (off_t)(i * CF_GRANULE), at) {
+				TH_LOG("request %d, of kind %d", n, op);
+			}
+			if (op)
+				EXPECT_EQ(EIO, errno);
+		}
+		EXPECT_EQ(0, op);
+		EXPECT_LT(2, n);
+	}
+	close(fd);
+	EXPECT_LE(0, cf_env_umount(e, LONG));
+}
+
 struct interrupted {
 	struct cf_task		task;
 	struct cf_env		*e;
