@@ -419,6 +419,7 @@ static void cachefiles_cache_teardown(struct work_struct *work)
 	cachefiles_delay(CACHEFILES_DELAY_TEARDOWN);
 	/* In this order new volumes, new objects and then the objects come to an end. */
 	fscache_withdraw_cache(cache->fscache);
+	cachefiles_delay(CACHEFILES_DELAY_CLOSED);
 	cachefiles_volume_stop_all(cache);
 	cachefiles_object_withdraw_all(cache);
 	cachefiles_volume_free_all(cache);

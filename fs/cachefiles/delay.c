@@ -57,6 +57,7 @@ static const char * const cachefiles_delay_names[CACHEFILES_DELAY_NR] = {
 	[CACHEFILES_DELAY_FETCH_WORK]		= "fetch_work",
 	[CACHEFILES_DELAY_REAP_WORK]		= "reap_work",
 	[CACHEFILES_DELAY_TEARDOWN]		= "teardown",
+	[CACHEFILES_DELAY_CLOSED]		= "closed",
 	[CACHEFILES_DELAY_WRITE_WORK]		= "write_work",
 	[CACHEFILES_DELAY_RELEASE]		= "release",
 	[CACHEFILES_DELAY_SHUTDOWN]		= "shutdown",

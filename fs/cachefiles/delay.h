@@ -34,6 +34,7 @@ struct dentry;
  * @CACHEFILES_DELAY_FETCH_WORK: "fetch_work": entry of the worker of a deferred read.
  * @CACHEFILES_DELAY_REAP_WORK: "reap_work": entry of the reaper.
  * @CACHEFILES_DELAY_TEARDOWN: "teardown": entry of the tear-down of a cache.
+ * @CACHEFILES_DELAY_CLOSED: "closed": in that, when FS-Cache lets nobody begin any more.
  * @CACHEFILES_DELAY_WRITE_WORK: "write_work": entry of the worker of failed writes.
  * @CACHEFILES_DELAY_RELEASE: "release": the last close of a descriptor of an object.
  * @CACHEFILES_DELAY_SHUTDOWN: "shutdown": the cache is DEAD, its protocol is not.
@@ -79,6 +80,7 @@ enum cachefiles_delay_point {
 	CACHEFILES_DELAY_FETCH_WORK,
 	CACHEFILES_DELAY_REAP_WORK,
 	CACHEFILES_DELAY_TEARDOWN,
+	CACHEFILES_DELAY_CLOSED,
 	CACHEFILES_DELAY_WRITE_WORK,
 	CACHEFILES_DELAY_RELEASE,
 	CACHEFILES_DELAY_SHUTDOWN,

@@ -169,6 +169,8 @@ static void take(struct __test_metadata *_metadata, struct life *l, enum step at
 	case VOLUME:
 		l->vol = cf_nf_volume(l->nf, l->e->volume, l->e->tag, "blob", 4);
 		ASSERT_LT(0, l->vol);
+		/* It is made by a worker. */
+		ASSERT_LE(0, cf_nf_volume_attached(l->nf, l->vol));
 		break;
 	case LOOKUP:
 		ret = find(l);

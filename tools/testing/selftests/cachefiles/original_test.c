@@ -790,7 +790,8 @@ TEST_F(original, written_before_bind)
 }
 
 /* What is written when nothing is taken any more, but the file has not been let go. */
-TEST_F(original, written_during_the_end)
+static void written_until_the_end(struct __test_metadata *_metadata,
+				  FIXTURE_DATA(original) *self, const char *point)
 {
 	struct cf_env *e = &self->e;
 	int nf = self->nf, c, trap;
@@ -801,7 +802,7 @@ TEST_F(original, written_during_the_end)
 	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, true);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
-	trap = cf_delay_arm("withdraw", 0);
+	trap = cf_delay_arm(point, 0);
 	ASSERT_LE(0, trap);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, close_device, &e->dev));
 	ASSERT_LT(0, cf_delay_caught(trap, LONG));
@@ -818,6 +819,16 @@ TEST_F(original, written_during_the_end)
 	cf_nf_note_release(nf, c);
 	EXPECT_EQ(0, cf_nf_absent(nf, c, 0, CF_ROUND_UP(70000ULL), 70000));
 	ASSERT_EQ(0, cf_nf_detach(nf, c, false));
+}
+
+TEST_F(original, written_before_the_end)
+{
+	written_until_the_end(_metadata, self, "closed");
+}
+
+TEST_F(original, written_during_the_end)
+{
+	written_until_the_end(_metadata, self, "withdraw");
 }
 
 /* A file that grew, of which the cookie was not told, is cut like any other. */

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static int agree(struct cf_env *e, struct cf_msg *m)
@@ -281,11 +282,21 @@ struct herd {
 	int		how;		/* events of epoll */
 	atomic_int	waiting;
 	atomic_int	wakeups;
+	atomic_long	slept;		/* how often its threads went to sleep */
 	int		stop;		/* readable when it is over */
 };
 
+static long times_asleep(void)
+{
+	struct rusage usage = {};
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
 static void *graze(void *arg)
 {
+	long slept = times_asleep();
 	struct herd *h = arg;
 	struct epoll_event dev = { .events = h->how, .data.fd = h->dev };
 	struct epoll_event end = { .events = EPOLLIN, .data.fd = h->stop };
@@ -304,6 +315,7 @@ static void *graze(void *arg)
 			close(cf_open_fd(&m));
 		}
 	}
+	atomic_fetch_add(&h->slept, times_asleep() - slept);
 	close(ep);
 	return NULL;
 }
@@ -342,10 +354,13 @@ TEST_F_TIMEOUT(ondemand, d40_one_request_wakes_one, 60)
 	for (int i = 0; i < HERD; i++)
 		pthread_join(thread[i], NULL);
 	close(end[0]);
-	TH_LOG("%d requests, %d wake-ups", REQUESTS, atomic_load(&h.wakeups));
+	TH_LOG("%d requests, %d wake-ups, %ld times asleep", REQUESTS, atomic_load(&h.wakeups),
+	       atomic_load(&h.slept));
 	EXPECT_LE(REQUESTS, atomic_load(&h.wakeups));
 	/* A thread that was not asleep yet may come along, but no herd. */
 	EXPECT_GE(2 * REQUESTS, atomic_load(&h.wakeups));
+	/* Who comes too late sleeps again, and does not count as one who was told. */
+	EXPECT_GE(REQUESTS * HERD / 4, atomic_load(&h.slept));
 }
 
 /* --- threads that take one message each, and are busy with it from then on --- */
