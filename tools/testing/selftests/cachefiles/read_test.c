@@ -653,6 +653,18 @@ TEST_F(ondemand, d54_end_of_a_large_file)
 }
 
 /* What the daemon puts behind the end of the file is never shown, nor in a mapping. */
+static int find_rubbish(const char *path, void *arg)
+{
+	int *odd = arg, fd = open(path, O_RDONLY | O_CLOEXEC);
+	char buf[4096] = "";
+
+	*odd = fd < 0 || pread(fd, buf, sizeof(buf), 0) < 100;
+	for (int at = 100; at < 4096; at++)
+		*odd += !!buf[at];
+	close(fd);
+	return 0;
+}
+
 TEST_F(ondemand, d54_rubbish_behind_the_end)
 {
 	struct cf_env *e = &self->e;
@@ -694,6 +706,11 @@ TEST_F(ondemand, d54_rubbish_behind_the_end)
 		ASSERT_EQ(0, posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED));
 	}
 	close(file);
+
+	/* Nor is it stored, for whatever reads the cache next. */
+	snprintf(path, sizeof(path), "%.100s/cache", e->dir);
+	ASSERT_EQ(1, cf_tree_count(path, find_rubbish, &odd));
+	EXPECT_EQ(0, odd);
 }
 
 /* Requests are answered in any order; each wakes its own reader. */
