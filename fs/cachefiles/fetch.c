@@ -212,6 +212,8 @@ static int cachefiles_fetch_hole(struct cachefiles_io *io, loff_t data,
 	int ret;
 
 	cachefiles_ondemand_slice(io->pos, &len);
+	/* From now on nothing has been brought. */
+	io->fetched = false;
 	io->cuts = cachefiles_presence_begin(io->object);
 	ret = cachefiles_io_cut(io, min(data, io->pos + (loff_t)len), todo);
 	if (!ret)

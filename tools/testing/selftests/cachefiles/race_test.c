@@ -788,6 +788,66 @@ TEST_F(race, brought_and_taken_away)
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 
+struct answer {
+	int	fd;
+	__u32	id;
+};
+
+static int do_answer(void *arg)
+{
+	const struct answer *a = arg;
+
+	return cf_cread(a->fd, a->id);
+}
+
+/* And it is asked for, though another READ has ended just then. */
+TEST_F(race, taken_away_beside_another_read)
+{
+	struct cf_nf_job job = { .nf = cf_nf_open(), .seed = 1 }, far;
+	struct call c = { .seed = 1 };
+	struct cf_env *e = &self->e;
+	struct cf_reader r, other;
+	int failed, trap, ret, vol;
+	struct cf_task answering;
+	struct cf_msg m, m2;
+	struct answer a;
+
+	if (job.nf < 0)
+		SKIP(return, CF_NO_NETFS);
+	if (cf_error_injection(0))
+		SKIP(return, CF_NO_INJECTION);
+	c.fd = open_bare(e, &job, &vol);
+	ASSERT_LE(0, c.fd);
+	far = job;
+	far.off = MB / 2;
+	ASSERT_EQ(0, cf_child_with(&other, job.nf, cf_nf_read_granule, &far));
+	ASSERT_EQ(0, cf_expect(e->dev, &m2, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, cf_child_with(&r, job.nf, cf_nf_read_granule, &job));
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	failed = start_failing_fill(&c);
+	ASSERT_LE(0, failed);
+	ASSERT_EQ(4096, cf_fill(c.fd, 1, 0, 4096, MB));
+	EXPECT_EQ(0, cf_delay_go(failed));
+	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
+	EXPECT_GT(0, ret);
+
+	trap = cf_delay_arm("enqueue", 0);
+	ASSERT_LE(0, trap);
+	a = (struct answer) { c.fd, m.hdr.msg_id };
+	ASSERT_EQ(0, cf_task_start(&answering, do_answer, &a));
+	ASSERT_LT(0, cf_delay_caught(trap, LONG));
+	ASSERT_EQ(0, serve_read(&m2, c.fd, 1, MB));
+	EXPECT_EQ(0, reader_outcome(&other));
+	EXPECT_EQ(0, cf_delay_go(trap));
+	ASSERT_EQ(0, cf_task_wait(&answering, &ret, PROMPT));
+	EXPECT_EQ(0, ret);
+	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
+	ASSERT_EQ(0, serve_read(&m, c.fd, 1, MB));
+	EXPECT_EQ(0, reader_outcome(&r));
+	ASSERT_EQ(0, close_bare(&job, vol, c.fd));
+	EXPECT_LE(0, cf_env_umount(e, PROMPT));
+}
+
 /*
  * Who followed a reader that was killed looks at the backing file again, whose disk may hang;
  * others that are killed meanwhile do not wait for that.
