@@ -25,6 +25,8 @@ static int cachefiles_cull_get_cwd(struct cachefiles_cache *cache, struct path *
 /* Errors that the culling daemon knows what to do about; it asks for the same again and again. */
 static int cachefiles_cull_error(struct cachefiles_cache *cache, const char *what, int error)
 {
+	if (cachefiles_was_interrupted(error))
+		return -EINTR;
 	switch (error) {
 	case 0:
 	case -ENOMEM:

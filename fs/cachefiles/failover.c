@@ -74,7 +74,7 @@ static void cachefiles_failover_restore_open_locked(struct cachefiles_ondemand *
  * object; and of the caller's own, every OPEN whose descriptor is closed.
  * The descriptor that went with such an OPEN becomes stale: its new delivery
  * brings a new one.  So it is later with one whose answer is being carried out, if that
- * fails since the task that does it is being killed.
+ * fails since the task that does it is killed or interrupted.
  *
  * Context: process.  Linear in the number of objects and requests.
  * Return: 0.

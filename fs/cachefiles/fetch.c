@@ -304,8 +304,7 @@ static void cachefiles_fetch_step(struct cachefiles_io *io, struct list_head *to
 			ret = cachefiles_fetch_look(io, &look, todo);
 	} while (ret == CACHEFILES_LOOK_AGAIN);
 
-	/* The backing file system may have seen the signal. */
-	if (ret < 0 && cachefiles_io_has_dying_helper(io))
+	if (ret < 0 && cachefiles_io_was_disturbed(io))
 		cachefiles_io_defer(io);
 	else if (ret < 0)
 		cachefiles_io_complete(io, ret);

@@ -152,6 +152,19 @@ bool cachefiles_io_has_dying_helper(const struct cachefiles_io *io)
 	return fatal_signal_pending(current) && task_pid(current) != io->task;
 }
 
+/**
+ * cachefiles_io_was_disturbed - May a signal be the reason why this task has failed?
+ * @io: A read.
+ *
+ * Return: true if it may, and does not kill the reader; a worker gets none.
+ */
+bool cachefiles_io_was_disturbed(const struct cachefiles_io *io)
+{
+	if (fatal_signal_pending(current))
+		return cachefiles_io_has_dying_helper(io);
+	return signal_pending(current);
+}
+
 /*
  * What is stored behind the end of the object may be anything, and a mapping would show it:
  * note what has to be zeros.
@@ -190,7 +203,7 @@ void cachefiles_io_start(struct cachefiles_io *io, struct file *file, loff_t siz
 	ret = cachefiles_io_read(file, &io->iocb, &io->iter);
 	if (ret == -EIOCBQUEUED) {
 		/* It may be complete by now. */
-	} else if (ret != io->len && cachefiles_io_has_dying_helper(io)) {
+	} else if (ret != io->len && cachefiles_io_was_disturbed(io)) {
 		io->iter = whole;
 		cachefiles_io_end_read(io->req.od->cache, io->reading);
 		fput(file);

@@ -769,8 +769,8 @@ static int cachefiles_namei_do_bury(struct cachefiles_cache *cache, struct dentr
  * Context: May sleep; no lock of the backing file system is held.
  * Return: 0, also if @victim has been moved or removed by somebody else; -ENOMEM; -ENOSPC or
  * -EDQUOT if there is no room for a name in the graveyard; -EXDEV if it can't be moved there;
- * an error by which the task was told that it is being killed; -EIO after any other failure,
- * which is the end of the cache.
+ * an error by which the task was interrupted; -EIO after any other failure, which is the end
+ * of the cache.
  */
 int cachefiles_namei_bury(struct cachefiles_cache *cache, struct dentry *parent,
 			  struct dentry *victim)

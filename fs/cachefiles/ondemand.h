@@ -38,8 +38,8 @@
  *	COPYING		A daemon thread is copying it to its buffer.
  *	SENT		Delivered; can be answered.
  *	ATTACHING	An OPEN whose copen is being carried out.  Back to SENT if
- *			the task that does it is killed meanwhile, and on to QUEUED
- *			if somebody has taken over.
+ *			the task that does it is killed or interrupted, and on to
+ *			QUEUED if somebody has taken over.
  *	DONE		Finished.  Exactly one caller moves a request here.
  *
  * Locking
@@ -416,6 +416,7 @@ int cachefiles_io_cut(struct cachefiles_io *io, loff_t at, struct list_head *tod
 void cachefiles_io_clip(struct cachefiles_io *io, loff_t end);
 void cachefiles_io_defer(struct cachefiles_io *io);
 bool cachefiles_io_has_dying_helper(const struct cachefiles_io *io);
+bool cachefiles_io_was_disturbed(const struct cachefiles_io *io);
 
 /*
  * reap.c

@@ -117,7 +117,7 @@ static int cachefiles_xattr_of_object(struct cachefiles_object *object, bool dir
  *
  * Context: May sleep; no lock of the backing file system is held.
  * Return: 0; -ESTALE if the cookie has been invalidated since object->inval_counter;
- * -ENOMEM, -ENOSPC or -EDQUOT; -EINTR if the task is being killed; -EIO after any other
+ * -ENOMEM, -ENOSPC or -EDQUOT; -EINTR if the task was interrupted; -EIO after any other
  * failure, which is the end of the cache.
  */
 int cachefiles_xattr_set_object(struct cachefiles_object *object, struct file *file, bool dirty)
