@@ -580,6 +580,7 @@ int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *f
 				loff_t *start, size_t *len, size_t upper_len, loff_t i_size)
 {
 	size_t want = round_up(*len, PAGE_SIZE);
+	unsigned int nofs = memalloc_nofs_save();
 	int ret = -ENOBUFS;
 
 	if (!IS_ALIGNED(*start, PAGE_SIZE) || *len > upper_len) {
@@ -589,9 +590,10 @@ int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *f
 		if (!ret) {
 			cachefiles_space_end_write(cachefiles_object_cache(object), want);
 			*len = want;
-			return 0;
 		}
 	}
-	cachefiles_presence_forget(object, file, *start, *start + *len);
+	if (ret)
+		cachefiles_presence_forget(object, file, *start, *start + *len);
+	memalloc_nofs_restore(nofs);
 	return ret;
 }

@@ -4,6 +4,7 @@
  * and netfs_ops.c knows their signatures.
  */
 #include <linux/file.h>
+#include <linux/sched/mm.h>
 #include <trace/events/fscache.h>
 #include "internal.h"
 #include "ondemand.h"
@@ -283,6 +284,8 @@ int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t 
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
 	struct file *file = NULL;
+	unsigned int nofs;
+	int ret;
 
 	*data_start = -1;
 	*data_len = 0;
@@ -290,8 +293,11 @@ int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t 
 		file = cachefiles_cres_file(cres, FSCACHE_WANT_READ);
 	if (!file)
 		return -ENOBUFS;
-	return cachefiles_io_occupancy(object, file, start, len, granularity, data_start,
-				       data_len);
+	nofs = memalloc_nofs_save();
+	ret = cachefiles_io_occupancy(object, file, start, len, granularity, data_start,
+				      data_len);
+	memalloc_nofs_restore(nofs);
+	return ret;
 }
 
 /**
