@@ -417,6 +417,7 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
 int cachefiles_io_write_init(void);
 void cachefiles_io_write_exit(void);
 int cachefiles_io_delegate(int (*run)(void *data), void *data);
+int cachefiles_io_delegate_any(int (*run)(void *data), void *data);
 int cachefiles_io_insist(int (*run)(void *data), void *data);
 void cachefiles_io_queue_frozen(struct work_struct *work);
 ssize_t cachefiles_io_write(struct cachefiles_object *object, struct file *file, loff_t pos,

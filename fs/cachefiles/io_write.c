@@ -33,7 +33,11 @@ static struct workqueue_struct *cachefiles_io_wq;
 static struct workqueue_struct *cachefiles_frozen_wq;
 static atomic_t cachefiles_nr_deferred;
 
-/* Where objects wait for the thaw, of which there may be any number. */
+/*
+ * Where objects wait for the thaw, of which there may be any number.  Their files are made
+ * there: not for reclaim to wait for, since XFS, when it is full, has workers of its own make
+ * room first, which need memory.
+ */
 static struct workqueue_struct *cachefiles_thaw_wq;
 
 /**
@@ -50,8 +54,7 @@ int cachefiles_io_write_init(void)
 					       CACHEFILES_MAX_DEFERRED);
 	if (!cachefiles_frozen_wq)
 		goto err_io;
-	cachefiles_thaw_wq = alloc_workqueue("cachefiles_thaw", WQ_UNBOUND | WQ_MEM_RECLAIM,
-					     WQ_MAX_ACTIVE);
+	cachefiles_thaw_wq = alloc_workqueue("cachefiles_thaw", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	if (!cachefiles_thaw_wq)
 		goto err_frozen;
 	return 0;
@@ -92,10 +95,23 @@ static void cachefiles_errand_work(struct work_struct *work)
 	memalloc_nofs_restore(nofs);
 }
 
+static int cachefiles_io_run_on(struct workqueue_struct *wq, int (*run)(void *data),
+				void *data)
+{
+	struct cachefiles_errand errand = { .run = run, .data = data };
+
+	INIT_WORK_ONSTACK(&errand.work, cachefiles_errand_work);
+	queue_work(wq, &errand.work);
+	flush_work(&errand.work);
+	destroy_work_on_stack(&errand.work);
+	return errand.ret;
+}
+
 /**
  * cachefiles_io_delegate - Have a worker do something
  * @run: Does it.  No signal cuts it short, files may become as large as it likes, and
- *	nothing is allocated into a file system.
+ *	nothing is allocated into a file system.  It makes no files, and does not write
+ *	through the page cache.
  * @data: Its argument.
  *
  * Context: process; sleeps until it is done.
@@ -103,13 +119,20 @@ static void cachefiles_errand_work(struct work_struct *work)
  */
 int cachefiles_io_delegate(int (*run)(void *data), void *data)
 {
-	struct cachefiles_errand errand = { .run = run, .data = data };
+	return cachefiles_io_run_on(cachefiles_io_wq, run, data);
+}
 
-	INIT_WORK_ONSTACK(&errand.work, cachefiles_errand_work);
-	queue_work(cachefiles_io_wq, &errand.work);
-	flush_work(&errand.work);
-	destroy_work_on_stack(&errand.work);
-	return errand.ret;
+/**
+ * cachefiles_io_delegate_any - The same, whatever it does
+ * @run: Does it.
+ * @data: Its argument.
+ *
+ * Context: process; sleeps until it is done, and nothing that reclaim waits for waits for it.
+ * Return: what @run has returned.
+ */
+int cachefiles_io_delegate_any(int (*run)(void *data), void *data)
+{
+	return cachefiles_io_run_on(cachefiles_thaw_wq, run, data);
 }
 
 /* Such a task would get a signal for what it did not mean to do, and the cache an error. */

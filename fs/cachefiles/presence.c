@@ -445,7 +445,7 @@ static int cachefiles_probe_run_all(void *data)
 static int cachefiles_presence_try(struct cachefiles_cache *cache, const char **reason)
 {
 	struct cachefiles_probe probe = { .cache = cache };
-	int ret = cachefiles_io_delegate(cachefiles_probe_run_all, &probe);
+	int ret = cachefiles_io_delegate_any(cachefiles_probe_run_all, &probe);
 
 	switch (ret) {
 	case -EOPNOTSUPP:
