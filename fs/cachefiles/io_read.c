@@ -66,7 +66,12 @@ void cachefiles_io_wait_for_reads(struct cachefiles_cache *cache)
  */
 int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *iter)
 {
-	loff_t last = iocb->ki_pos + iov_iter_count(iter) - 1;
+	const struct iov_iter whole = *iter;
+	const size_t len = iov_iter_count(iter);
+	const loff_t pos = iocb->ki_pos;
+	bool aligned = IS_ALIGNED(pos | len, CACHEFILES_GRANULE);
+	bool cached = filemap_range_has_page(cachefiles_vfs_inode(file)->i_mapping, pos,
+					     pos + len - 1);
 	unsigned int nofs;
 	int ret;
 
@@ -75,10 +80,7 @@ int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *i
 		return ret;
 	iocb->ki_filp = file;
 	iocb->ki_ioprio = get_current_ioprio();
-	iocb->ki_flags = 0;
-	if (IS_ALIGNED(iocb->ki_pos | iov_iter_count(iter), CACHEFILES_GRANULE) &&
-	    !filemap_range_has_page(cachefiles_vfs_inode(file)->i_mapping, iocb->ki_pos, last))
-		iocb->ki_flags = IOCB_DIRECT;
+	iocb->ki_flags = !aligned ? 0 : cached ? IOCB_NOIO : IOCB_DIRECT;
 
 	/*
 	 * Not vfs_iocb_iter_read(), which asks whoever watches with fanotify.  The reader may be
@@ -87,6 +89,18 @@ int cachefiles_io_read(struct file *file, struct kiocb *iocb, struct iov_iter *i
 	 */
 	nofs = memalloc_nofs_save();
 	ret = file->f_op->read_iter(iocb, iter);
+	/*
+	 * Where a page is not there, none is made: with the one it would read others ahead, and
+	 * what is read where nothing was written becomes pages of zeros, which some file systems
+	 * take for data.  That the file is read at random is not asked of a page that is marked
+	 * for reclaim, which is the mark to read ahead as well.
+	 */
+	if (aligned && cached && (ret == -EAGAIN || (ret >= 0 && ret < len))) {
+		*iter = whole;
+		iocb->ki_pos = pos;
+		iocb->ki_flags = IOCB_DIRECT;
+		ret = file->f_op->read_iter(iocb, iter);
+	}
 	memalloc_nofs_restore(nofs);
 	return ret;
 }

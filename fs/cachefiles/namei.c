@@ -342,6 +342,7 @@ static void cachefiles_namei_set_mode(struct file *file)
 {
 	file->f_mode |= FMODE_NOCMTIME;
 	vfs_fadvise(file, 0, 0, POSIX_FADV_RANDOM);
+	file->f_ra.ra_pages = 0;
 }
 
 /*
@@ -382,7 +383,7 @@ static struct file *cachefiles_namei_open_marked(struct cachefiles_cache *cache,
 	}
 	cachefiles_namei_set_mode(file);
 	/* Likewise, if somebody has read it who has nothing to do with the cache. */
-	invalidate_mapping_pages(cachefiles_vfs_inode(file)->i_mapping, 0, -1);
+	vfs_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
 	touch_atime(&file->f_path);
 	return file;
 }
