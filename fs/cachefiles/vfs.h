@@ -150,6 +150,13 @@ static inline int cachefiles_vfs_punch(struct file *file, loff_t pos, loff_t len
 	       vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, len);
 }
 
+/* Allocates, and writes nothing. */
+static inline int cachefiles_vfs_reserve(struct file *file, loff_t pos, loff_t len)
+{
+	return cachefiles_inject_write_error() ?:
+	       vfs_fallocate(file, FALLOC_FL_KEEP_SIZE, pos, len);
+}
+
 static inline loff_t cachefiles_vfs_llseek(struct file *file, loff_t pos, int whence)
 {
 	return cachefiles_inject_read_error() ?: vfs_llseek(file, pos, whence);
