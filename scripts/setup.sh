@@ -20,7 +20,7 @@ series=6.12
 declare -A packages=(
 	[build]="gcc gcc-12 libc6-dev make bc kmod xz-utils zstd libelf1 libssl3 pahole git"
 	[vm]="qemu-system-x86 busybox-static cpio kmod binutils xz-utils zstd e2fsprogs xfsprogs
-		btrfs-progs erofs-utils dmsetup mount util-linux bash attr cachefilesd
+		btrfs-progs f2fs-tools erofs-utils dmsetup mount util-linux bash attr cachefilesd
 		nfs-kernel-server nfs-common rpcbind diod fio"
 	[check]="sparse coccinelle shellcheck perl python3 python3-sphinx git"
 	[bench]="libfuse3-dev fuse3 pkg-config python3"

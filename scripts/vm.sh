@@ -45,7 +45,7 @@ kernel=stock
 build=
 with_modules=y
 # cachefiles is the kernel's own, for load-cachefiles; ours is found before it.
-modules=(netfs cachefiles erofs ext4 xfs btrfs minix vfat nls_ascii nls_cp437
+modules=(netfs cachefiles erofs ext4 xfs btrfs f2fs minix vfat nls_ascii nls_cp437
 	nls_iso8859-1 loop fuse cuse overlay dm-mod dm-flakey dm-delay 9p 9pnet_virtio 9pnet_fd
 	nfs nfsv3 nfsv4 nfsd virtio_pci virtio_console virtio_blk null_blk crc32c-generic crc32c-intel
 	virtio_rng)
@@ -191,7 +191,7 @@ archive() {
 	mv "$2.new.$$" "$2"
 }
 
-programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.erofs mkfs.minix losetup dmsetup
+programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.f2fs mkfs.erofs mkfs.minix losetup dmsetup
 	mount umount mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze
 	fallocate sha256sum truncate timeout taskset stdbuf strace tar env sync blockdev cp dd cmp stat
 	find getfattr setfattr cachefilesd diod exportfs rpc.mountd rpc.nfsd rpcbind mount.nfs

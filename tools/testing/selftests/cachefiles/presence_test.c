@@ -212,6 +212,12 @@ FIXTURE_VARIANT_ADD(unsuitable, tmpfs_huge) {
 	.refused = EOPNOTSUPP,
 };
 
+/* What is allocated counts as data there, behind data. */
+FIXTURE_VARIANT_ADD(unsuitable, f2fs) {
+	.b = { .fstype = "f2fs", .mb = 128, .mkfs = "mkfs.f2fs -q -f" },
+	.refused = EOPNOTSUPP,
+};
+
 FIXTURE_VARIANT_ADD(unsuitable, ext4_read_only) {
 	.b = { .fstype = "ext4", .mb = 64, .mkfs = EXT4, .opts = "ro" },
 	.refused = EROFS,
@@ -688,6 +694,29 @@ TEST_F_TIMEOUT(suitable, read_beside_what_is_missing, 120)
 	read_back(_metadata, &m, 200, 1, CF_BLOCK, false);
 	fill(_metadata, &m, 8, 1, STORED);
 	read_back(_metadata, &m, 0, 64, 64 * CF_BLOCK, false);
+	munmap(m.shared, GRANULES * CF_BLOCK);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+}
+
+/*
+ * Nor do pages that are still to be written, which nobody could drop when the file was opened
+ * again: these are marked for reclaim by the bit that elsewhere says where to read ahead.
+ */
+TEST_F_TIMEOUT(suitable, read_before_it_is_written, 120)
+{
+	struct cf_env *e = &self->s.e;
+	struct model m;
+
+	if (!cf_have_fs("ondemandfs"))
+		SKIP(return, "no ondemandfs (CONFIG_ONDEMANDFS)");
+	start(_metadata, &m, e);
+	fill(_metadata, &m, 16, 40, STORED);
+	ASSERT_LE(0, cf_env_umount(e, LONG));
+	close(m.fd);
+	m.fd = -1;
+	ASSERT_EQ(0, cf_env_mount(e));
+	read_back(_metadata, &m, 16, 40, 40 * CF_BLOCK, false);
+	read_back(_metadata, &m, 0, 128, 16 * CF_BLOCK, false);
 	munmap(m.shared, GRANULES * CF_BLOCK);
 	ASSERT_LE(0, cf_env_umount(e, LONG));
 }
