@@ -191,8 +191,8 @@ archive() {
 	mv "$2.new.$$" "$2"
 }
 
-programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.f2fs mkfs.erofs mkfs.minix losetup dmsetup
-	mount umount mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze
+programs=(dash bash setsid kmod mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.f2fs mkfs.erofs mkfs.minix losetup
+	dmsetup mount umount mountpoint tune2fs debugfs e2fsck xfs_io setpriv unshare nsenter prlimit fsfreeze
 	fallocate sha256sum truncate timeout taskset stdbuf strace tar env sync blockdev cp dd cmp stat
 	find getfattr setfattr cachefilesd diod exportfs rpc.mountd rpc.nfsd rpcbind mount.nfs
 	mount.nfs4 umount.nfs umount.nfs4)

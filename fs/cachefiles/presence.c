@@ -397,7 +397,7 @@ static int cachefiles_probe_fill(struct file *file)
 	      cachefiles_probe_write(file, start + 3, 0);
 	for (i = 0; !ret && i < ARRAY_SIZE(cachefiles_probe_areas); i++)
 		ret = cachefiles_probe_write(file, cachefiles_probe_areas[i], IOCB_DIRECT);
-	/* What is allocated behind data is none; a write that fails, or a power cut, may leave it. */
+	/* What is allocated behind data is none: a write that fails leaves it, or a power cut. */
 	if (!ret)
 		ret = cachefiles_vfs_reserve(file, (start + 1) * (loff_t)CACHEFILES_GRANULE,
 					     CACHEFILES_GRANULE);
