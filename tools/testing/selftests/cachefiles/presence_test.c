@@ -717,6 +717,13 @@ TEST_F_TIMEOUT(suitable, read_before_it_is_written, 120)
 	ASSERT_EQ(0, cf_env_mount(e));
 	read_back(_metadata, &m, 16, 40, 40 * CF_BLOCK, false);
 	read_back(_metadata, &m, 0, 128, 16 * CF_BLOCK, false);
+
+	/* Or when memory was wanted. */
+	fill(_metadata, &m, 150, 40, STORED);
+	ASSERT_EQ(0, cf_drop_caches("1"));
+	ASSERT_EQ(0, cf_drop_caches("1"));
+	read_back(_metadata, &m, 150, 40, 40 * CF_BLOCK, false);
+	read_back(_metadata, &m, 128, 100, 16 * CF_BLOCK, false);
 	munmap(m.shared, GRANULES * CF_BLOCK);
 	ASSERT_LE(0, cf_env_umount(e, LONG));
 }
