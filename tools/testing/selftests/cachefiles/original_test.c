@@ -790,16 +790,15 @@ TEST_F(original, written_before_bind)
 }
 
 /* What is written when nothing is taken any more, but the file has not been let go. */
-static void written_until_the_end(struct __test_metadata *_metadata,
-				  FIXTURE_DATA(original) *self, const char *point)
+static void written_until_the_end(struct __test_metadata *_metadata, struct cf_env *e, int nf,
+				  int vol, const char *point)
 {
-	struct cf_env *e = &self->e;
-	int nf = self->nf, c, trap;
+	int c, trap;
 	pthread_t thread;
 
 	if (cf_delay_init())
 		SKIP(return, CF_NO_DELAY);
-	c = cf_nf_file(nf, self->vol, "file", aux, sizeof(aux), 70000, true);
+	c = cf_nf_file(nf, vol, "file", aux, sizeof(aux), 70000, true);
 	ASSERT_LT(0, c);
 	ASSERT_EQ(0, cf_nf_fill(nf, c, 1, 70000));
 	trap = cf_delay_arm(point, 0);
@@ -823,12 +822,12 @@ static void written_until_the_end(struct __test_metadata *_metadata,
 
 TEST_F(original, written_before_the_end)
 {
-	written_until_the_end(_metadata, self, "closed");
+	written_until_the_end(_metadata, &self->e, self->nf, self->vol, "closed");
 }
 
 TEST_F(original, written_during_the_end)
 {
-	written_until_the_end(_metadata, self, "withdraw");
+	written_until_the_end(_metadata, &self->e, self->nf, self->vol, "withdraw");
 }
 
 /* A file that grew, of which the cookie was not told, is cut like any other. */
