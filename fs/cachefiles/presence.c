@@ -386,6 +386,18 @@ static int cachefiles_probe_compare(struct file *file, u32 first)
 	return ret ?: cachefiles_probe_run(file, &pos, CACHEFILES_PROBE_SIZE, false);
 }
 
+/*
+ * Allocate a granule behind data, if the file system can do that.  It is none: a write that
+ * fails may leave such, or a power cut.
+ */
+static int cachefiles_probe_reserve(struct file *file, u32 granule)
+{
+	int ret = cachefiles_vfs_reserve(file, (loff_t)granule * CACHEFILES_GRANULE,
+					 CACHEFILES_GRANULE);
+
+	return ret == -EOPNOTSUPP ? 0 : ret;
+}
+
 static int cachefiles_probe_fill(struct file *file)
 {
 	const u32 start = CACHEFILES_PROBE_START;
@@ -397,13 +409,8 @@ static int cachefiles_probe_fill(struct file *file)
 	      cachefiles_probe_write(file, start + 3, 0);
 	for (i = 0; !ret && i < ARRAY_SIZE(cachefiles_probe_areas); i++)
 		ret = cachefiles_probe_write(file, cachefiles_probe_areas[i], IOCB_DIRECT);
-	/* What is allocated behind data is none: a write that fails leaves it, or a power cut. */
-	if (!ret)
-		ret = cachefiles_vfs_reserve(file, (start + 1) * (loff_t)CACHEFILES_GRANULE,
-					     CACHEFILES_GRANULE);
-	if (ret == -EOPNOTSUPP)
-		ret = 0;
-	return ret ?: filemap_write_and_wait(cachefiles_vfs_inode(file)->i_mapping);
+	return ret ?: cachefiles_probe_reserve(file, start + 1) ?:
+	       filemap_write_and_wait(cachefiles_vfs_inode(file)->i_mapping);
 }
 
 /* What a cache does to its files, in small. */
