@@ -5,7 +5,6 @@
  */
 #include <linux/file.h>
 #include <linux/namei.h>
-#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
@@ -414,8 +413,8 @@ static void cachefiles_cache_sync(struct cachefiles_cache *cache)
 static void cachefiles_cache_teardown(struct work_struct *work)
 {
 	struct cachefiles_cache *cache = container_of(work, struct cachefiles_cache, teardown);
-	unsigned int nofs = memalloc_nofs_save();
 
+	guard(cachefiles_nofs)();
 	cachefiles_delay(CACHEFILES_DELAY_TEARDOWN);
 	/* In this order new volumes, new objects and then the objects come to an end. */
 	fscache_withdraw_cache(cache->fscache);
@@ -430,7 +429,6 @@ static void cachefiles_cache_teardown(struct work_struct *work)
 	cachefiles_cache_delist(cache);
 	fscache_relinquish_cache(cache->fscache);
 	cachefiles_cache_put_dirs(cache);
-	memalloc_nofs_restore(nofs);
 
 	if (atomic_dec_and_test(&cachefiles_teardowns))
 		wake_up_all(&cachefiles_teardown_wait);

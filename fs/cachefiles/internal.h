@@ -49,6 +49,7 @@
 #include <linux/mutex.h>
 #include <linux/netfs.h>
 #include <linux/refcount.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
@@ -521,6 +522,10 @@ int cachefiles_presence_ensure(struct cachefiles_cache *cache);
  */
 struct cred *cachefiles_security_prepare(const struct cachefiles_cache *cache);
 int cachefiles_security_set_creator(struct cred *cred, struct dentry *root);
+
+/* To the end of the scope, nothing is allocated into another file system. */
+DEFINE_LOCK_GUARD_0(cachefiles_nofs, _T->flags = memalloc_nofs_save(),
+		    memalloc_nofs_restore(_T->flags), unsigned int flags)
 
 /*
  * A worker whose allocations enter another file system might wait there for a folio that is

@@ -303,6 +303,7 @@ int cachefiles_io_occupancy(struct cachefiles_object *object, struct file *file,
 		return -ENOBUFS;
 	/* The size of a folio is one; other blocks would take a 64-bit division. */
 	block = roundup_pow_of_two(max_t(size_t, granularity, CACHEFILES_GRANULE));
+	guard(cachefiles_nofs)();
 	guard(override_creds_cachefiles)(cachefiles_object_cache(object));
 	for (pos = start; pos < end; pos = max(hole, pos + 1)) {
 		data = cachefiles_presence_next_data(file, pos, end);

@@ -603,9 +603,9 @@ int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *f
 				loff_t *start, size_t *len, size_t upper_len, loff_t i_size)
 {
 	size_t want = round_up(*len, PAGE_SIZE);
-	unsigned int nofs = memalloc_nofs_save();
 	int ret = -ENOBUFS;
 
+	guard(cachefiles_nofs)();
 	if (!IS_ALIGNED(*start, PAGE_SIZE) || *len > upper_len) {
 		fscache_count_dio_misfit();
 	} else if (*start < i_size) {
@@ -613,10 +613,9 @@ int cachefiles_io_prepare_write(struct cachefiles_object *object, struct file *f
 		if (!ret) {
 			cachefiles_space_end_write(cachefiles_object_cache(object), want);
 			*len = want;
+			return 0;
 		}
 	}
-	if (ret)
-		cachefiles_presence_forget(object, file, *start, *start + *len);
-	memalloc_nofs_restore(nofs);
+	cachefiles_presence_forget(object, file, *start, *start + *len);
 	return ret;
 }

@@ -4,7 +4,6 @@
  * and netfs_ops.c knows their signatures.
  */
 #include <linux/file.h>
-#include <linux/sched/mm.h>
 #include <trace/events/fscache.h>
 #include "internal.h"
 #include "ondemand.h"
@@ -284,8 +283,6 @@ int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t 
 {
 	struct cachefiles_object *object = cachefiles_cres_object(cres);
 	struct file *file = NULL;
-	unsigned int nofs;
-	int ret;
 
 	*data_start = -1;
 	*data_len = 0;
@@ -293,11 +290,8 @@ int cachefiles_netfs_query_occupancy(struct netfs_cache_resources *cres, loff_t 
 		file = cachefiles_cres_file(cres, FSCACHE_WANT_READ);
 	if (!file)
 		return -ENOBUFS;
-	nofs = memalloc_nofs_save();
-	ret = cachefiles_io_occupancy(object, file, start, len, granularity, data_start,
-				      data_len);
-	memalloc_nofs_restore(nofs);
-	return ret;
+	return cachefiles_io_occupancy(object, file, start, len, granularity, data_start,
+				       data_len);
 }
 
 /**

@@ -579,6 +579,7 @@ static bool cachefiles_object_lookup(struct fscache_cookie *cookie)
 	struct cachefiles_object *object;
 	int ret = 0;
 
+	guard(cachefiles_nofs)();
 	cachefiles_delay(CACHEFILES_DELAY_LOOKUP);
 	object = cachefiles_object_new(cookie);
 	if (object == ERR_PTR(-ENOMEM)) {
@@ -677,6 +678,7 @@ static void cachefiles_object_withdraw(struct fscache_cookie *cookie)
 	struct file *file;
 	bool keep;
 
+	guard(cachefiles_nofs)();
 	cachefiles_delay(CACHEFILES_DELAY_WITHDRAW);
 	cachefiles_object_wait_for_leaving(object);
 	flush_work(&object->after_thaw);
@@ -736,9 +738,9 @@ static void cachefiles_object_after_thaw(struct work_struct *work)
 {
 	struct cachefiles_object *object = container_of(work, struct cachefiles_object,
 							after_thaw);
-	unsigned int nofs = memalloc_nofs_save();
 	int ret;
 
+	guard(cachefiles_nofs)();
 	if (READ_ONCE(object->replacing)) {
 		do {
 			ret = cachefiles_object_renew(object);
@@ -748,7 +750,6 @@ static void cachefiles_object_after_thaw(struct work_struct *work)
 	}
 	/* It may have been asked for while there was no file. */
 	cachefiles_object_mark(object);
-	memalloc_nofs_restore(nofs);
 }
 
 /*
@@ -772,6 +773,7 @@ static bool cachefiles_object_invalidate(struct fscache_cookie *cookie)
 	struct cachefiles_object *object = cookie->cache_priv;
 	int ret;
 
+	guard(cachefiles_nofs)();
 	if (object->od)
 		return false;
 	if (cachefiles_object_replace_later(object)) {
@@ -877,59 +879,13 @@ void cachefiles_object_withdraw_all(struct cachefiles_cache *cache)
 	fscache_wait_for_objects(cache->fscache);
 }
 
-/*
- * What FS-Cache asks for does not allocate into another file system; see
- * cachefiles_override_creds().
- */
-static void cachefiles_acquire_volume(struct fscache_volume *vcookie)
-{
-	unsigned int nofs = memalloc_nofs_save();
-
-	cachefiles_volume_acquire(vcookie);
-	memalloc_nofs_restore(nofs);
-}
-
-static void cachefiles_free_volume(struct fscache_volume *vcookie)
-{
-	unsigned int nofs = memalloc_nofs_save();
-
-	cachefiles_volume_free(vcookie);
-	memalloc_nofs_restore(nofs);
-}
-
-static bool cachefiles_lookup_cookie(struct fscache_cookie *cookie)
-{
-	unsigned int nofs = memalloc_nofs_save();
-	bool ret = cachefiles_object_lookup(cookie);
-
-	memalloc_nofs_restore(nofs);
-	return ret;
-}
-
-static void cachefiles_withdraw_cookie(struct fscache_cookie *cookie)
-{
-	unsigned int nofs = memalloc_nofs_save();
-
-	cachefiles_object_withdraw(cookie);
-	memalloc_nofs_restore(nofs);
-}
-
-static bool cachefiles_invalidate_cookie(struct fscache_cookie *cookie)
-{
-	unsigned int nofs = memalloc_nofs_save();
-	bool ret = cachefiles_object_invalidate(cookie);
-
-	memalloc_nofs_restore(nofs);
-	return ret;
-}
-
 const struct fscache_cache_ops cachefiles_cache_ops = {
 	.name			= "cachefiles",
-	.acquire_volume		= cachefiles_acquire_volume,
-	.free_volume		= cachefiles_free_volume,
-	.lookup_cookie		= cachefiles_lookup_cookie,
-	.withdraw_cookie	= cachefiles_withdraw_cookie,
-	.invalidate_cookie	= cachefiles_invalidate_cookie,
+	.acquire_volume		= cachefiles_volume_acquire,
+	.free_volume		= cachefiles_volume_free,
+	.lookup_cookie		= cachefiles_object_lookup,
+	.withdraw_cookie	= cachefiles_object_withdraw,
+	.invalidate_cookie	= cachefiles_object_invalidate,
 	.resize_cookie		= cachefiles_object_resize,
 	.begin_operation	= cachefiles_netfs_begin,
 	.prepare_to_write	= cachefiles_object_prepare_to_write,

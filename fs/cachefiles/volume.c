@@ -106,6 +106,7 @@ void cachefiles_volume_acquire(struct fscache_volume *vcookie)
 	char *name;
 	int ret;
 
+	guard(cachefiles_nofs)();
 	name = kasprintf(GFP_KERNEL, "I%s", vcookie->key + 1);
 	if (!name)
 		goto missed;
@@ -179,6 +180,7 @@ void cachefiles_volume_free(struct fscache_volume *vcookie)
 {
 	struct cachefiles_volume *volume = vcookie->cache_priv;
 
+	guard(cachefiles_nofs)();
 	vcookie->cache_priv = NULL;
 	cachefiles_volume_end(volume);
 }
