@@ -278,13 +278,14 @@ static int cachefiles_fetch_look(struct cachefiles_io *io, const struct cachefil
 		return cachefiles_fetch_hole(io, hole, look, todo);
 	if (ret)
 		return ret;
-	/* What the daemon has brought may have gone with another write of it that failed. */
-	if (io->fetched && !io->again && !cachefiles_presence_stays(io->object, io->cuts)) {
+	if (io->fetched) {
+		/* What was brought may have gone with another write, which failed. */
+		if (io->again || cachefiles_presence_stays(io->object, io->cuts)) {
+			pr_notice_ratelimited("READ of %zu bytes at %lld answered without data\n",
+					      io->len, io->pos);
+			return -EIO;
+		}
 		io->again = true;
-	} else if (io->fetched) {
-		pr_notice_ratelimited("READ of %zu bytes at %lld answered without data\n",
-				      io->len, io->pos);
-		return -EIO;
 	}
 	/* A granule of which a part is missing is fetched again. */
 	return cachefiles_fetch_hole(io, max(data, io->pos + (loff_t)CACHEFILES_GRANULE), look,
