@@ -408,7 +408,7 @@ static int cachefiles_anon_release(struct inode *inode, struct file *filp)
 			cachefiles_queue_wake(od->queue);
 		}
 	}
-	cachefiles_req_run_done(&done, false);
+	cachefiles_req_run_done(&done);
 
 	xa_erase(&od->queue->object_ids.used, anon->object_id);
 	kfree(anon);

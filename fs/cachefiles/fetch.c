@@ -338,12 +338,11 @@ void cachefiles_fetch_work(struct work_struct *work)
 /**
  * cachefiles_fetch_continue - Carry on a read that the protocol has let go of
  * @io: The read: DONE, or IDLE if what it waited for is over.  Consumed.
- * @defer: The caller has no time for the backing file system.
  *
  * Context: process, no lock held.  Calls back into the netfs, or has a worker do
  * it if the calling task is being killed.
  */
-void cachefiles_fetch_continue(struct cachefiles_io *io, bool defer)
+void cachefiles_fetch_continue(struct cachefiles_io *io)
 {
 	bool ended = io->req.state == CACHEFILES_REQ_DONE;
 
@@ -353,7 +352,7 @@ void cachefiles_fetch_continue(struct cachefiles_io *io, bool defer)
 	}
 	/* A READ that was answered has to have brought something. */
 	io->fetched = ended;
-	if (defer || cachefiles_io_has_dying_helper(io))
+	if (cachefiles_io_has_dying_helper(io))
 		cachefiles_io_defer(io);
 	else
 		cachefiles_fetch_run(io);

@@ -215,7 +215,7 @@ void cachefiles_ondemand_cancel(struct cachefiles_object *object)
 		cachefiles_od_end_reads_locked(od, -ECANCELED, &done);
 		cachefiles_queue_update(od);
 	}
-	cachefiles_req_run_done(&done, false);
+	cachefiles_req_run_done(&done);
 }
 
 /**
@@ -249,7 +249,7 @@ void cachefiles_ondemand_drop(struct cachefiles_object *object)
 		cachefiles_queue_wake(od->queue);
 	}
 	wake_up_all(&od->queue->orphan_wait);
-	cachefiles_req_run_done(&done, false);
+	cachefiles_req_run_done(&done);
 
 	cachefiles_delay(CACHEFILES_DELAY_DROP);
 	if (cancel_delayed_work(&od->reaper))
@@ -300,7 +300,7 @@ void cachefiles_ondemand_shutdown(struct cachefiles_cache *cache)
 	}
 	wake_up_all(&queue->orphan_wait);
 	wake_up_poll(queue->wait, EPOLLERR | EPOLLHUP);
-	cachefiles_req_run_done(&done, false);
+	cachefiles_req_run_done(&done);
 }
 
 /**

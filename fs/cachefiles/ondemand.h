@@ -392,12 +392,12 @@ bool cachefiles_req_finish_locked(struct cachefiles_req *req, int error, struct 
 void cachefiles_req_release_locked(struct cachefiles_req *req, struct list_head *done);
 struct cachefiles_req *cachefiles_req_find_locked(struct cachefiles_queue *queue, u32 id,
 						  u8 opcode);
-void cachefiles_req_run_done(struct list_head *done, bool defer);
+void cachefiles_req_run_done(struct list_head *done);
 
 /*
  * fetch.c
  */
-void cachefiles_fetch_continue(struct cachefiles_io *io, bool defer);
+void cachefiles_fetch_continue(struct cachefiles_io *io);
 void cachefiles_fetch_unlink_locked(struct cachefiles_io *io);
 void cachefiles_fetch_work(struct work_struct *work);
 

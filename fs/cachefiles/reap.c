@@ -43,10 +43,11 @@ static bool cachefiles_task_is_dying(struct pid *pid)
 }
 
 /*
- * End @io if its task was dying the last time already.  What follows it looks
+ * End @io if its task was dying the last time already.  What follows it is to look
  * again.
  */
-static void cachefiles_reap_io_locked(struct cachefiles_io *io, struct list_head *done)
+static void cachefiles_reap_io_locked(struct cachefiles_io *io, struct list_head *done,
+				      struct list_head *again)
 {
 	struct cachefiles_io *follower, *next;
 
@@ -54,20 +55,21 @@ static void cachefiles_reap_io_locked(struct cachefiles_io *io, struct list_head
 		return;
 	if (io->doomed) {
 		list_for_each_entry_safe(follower, next, &io->followers, req.link)
-			cachefiles_req_release_locked(&follower->req, done);
+			cachefiles_req_release_locked(&follower->req, again);
 		cachefiles_req_finish_locked(&io->req, -EINTR, done);
 	}
 	io->doomed = true;
 }
 
-static void cachefiles_reap_list_locked(struct list_head *list, struct list_head *done)
+static void cachefiles_reap_list_locked(struct list_head *list, struct list_head *done,
+					struct list_head *again)
 {
 	struct cachefiles_io *io, *next, *follower, *next_follower;
 
 	list_for_each_entry_safe(io, next, list, req.link) {
 		list_for_each_entry_safe(follower, next_follower, &io->followers, req.link)
-			cachefiles_reap_io_locked(follower, done);
-		cachefiles_reap_io_locked(io, done);
+			cachefiles_reap_io_locked(follower, done, again);
+		cachefiles_reap_io_locked(io, done, again);
 	}
 }
 
@@ -81,13 +83,15 @@ void cachefiles_reap_work(struct work_struct *work)
 {
 	struct cachefiles_ondemand *od =
 		container_of(to_delayed_work(work), struct cachefiles_ondemand, reaper);
+	struct cachefiles_req *req, *next;
 	LIST_HEAD(done);
+	LIST_HEAD(again);
 
 	cachefiles_delay(CACHEFILES_DELAY_REAP_WORK);
 	scoped_guard(spinlock, &od->queue->lock) {
-		cachefiles_reap_list_locked(&od->queued, &done);
-		cachefiles_reap_list_locked(&od->sent, &done);
-		cachefiles_reap_list_locked(&od->blocked, &done);
+		cachefiles_reap_list_locked(&od->queued, &done, &again);
+		cachefiles_reap_list_locked(&od->sent, &done, &again);
+		cachefiles_reap_list_locked(&od->blocked, &done, &again);
 		cachefiles_queue_update(od);
 
 		od->reaping = false;
@@ -95,6 +99,10 @@ void cachefiles_reap_work(struct work_struct *work)
 		    !list_empty(&od->blocked))
 			cachefiles_reap_arm_locked(od);
 	}
-	cachefiles_req_run_done(&done, true);
+	cachefiles_req_run_done(&done);
+	list_for_each_entry_safe(req, next, &again, link) {
+		list_del_init(&req->link);
+		cachefiles_io_defer(cachefiles_req_io(req));
+	}
 	cachefiles_ondemand_put(od);
 }

@@ -188,7 +188,7 @@ int cachefiles_reply_copen(struct cachefiles_cache *cache, char *args)
 		ret = cachefiles_copen_attach(od, object, copen.size, &done);
 		cachefiles_object_put(object);
 	}
-	cachefiles_req_run_done(&done, false);
+	cachefiles_req_run_done(&done);
 	if (od)
 		cachefiles_ondemand_put(od);
 	return ret;
@@ -215,6 +215,6 @@ int cachefiles_reply_read_complete(struct cachefiles_anon *anon, u32 id)
 			return -EINVAL;
 		cachefiles_req_finish_locked(req, 0, &done);
 	}
-	cachefiles_req_run_done(&done, false);
+	cachefiles_req_run_done(&done);
 	return 0;
 }

@@ -144,12 +144,11 @@ bool cachefiles_req_finish_locked(struct cachefiles_req *req, int error, struct 
 /**
  * cachefiles_req_run_done - Carry on what was collected under the lock
  * @done: Reads that were finished or released; empty on return.
- * @defer: The caller has no time for the backing file system.
  *
  * Starts backing reads and calls back into the netfs.  Context: process, no
  * lock of ours held.
  */
-void cachefiles_req_run_done(struct list_head *done, bool defer)
+void cachefiles_req_run_done(struct list_head *done)
 {
 	struct cachefiles_req *req;
 
@@ -157,6 +156,6 @@ void cachefiles_req_run_done(struct list_head *done, bool defer)
 	while ((req = list_first_entry_or_null(done, struct cachefiles_req, link))) {
 		list_del_init(&req->link);
 		cachefiles_delay(CACHEFILES_DELAY_DONE);
-		cachefiles_fetch_continue(cachefiles_req_io(req), defer);
+		cachefiles_fetch_continue(cachefiles_req_io(req));
 	}
 }
