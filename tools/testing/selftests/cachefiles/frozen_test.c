@@ -370,7 +370,7 @@ static int do_store(void *arg)
 TEST_F_TIMEOUT(device, beside_another_cache, 120)
 {
 	enum { NR = 80 };
-	struct cf_env *e = &self->e, other = self->e;
+	struct cf_env *e = &self->e, other;
 	struct target s = { .nf = cf_nf_open() };
 	int vol, vol2, c[NR], fd, trap, ret;
 	struct cf_task store;
@@ -380,11 +380,7 @@ TEST_F_TIMEOUT(device, beside_another_cache, 120)
 		SKIP(return, CF_NO_NETFS);
 	if (cf_delay_init())
 		SKIP(return, CF_NO_DELAY);
-	strcat(other.dir, "-two");
-	strcat(other.tag, "-two");
-	ASSERT_EQ(0, mkdir(other.dir, 0700));
-	other.dev = cf_device();
-	ASSERT_LE(0, other.dev);
+	ASSERT_EQ(0, env_beside(&other, e));
 	ASSERT_EQ(0, cf_env_bind_original(&other));
 	vol2 = cf_nf_volume(s.nf, other.volume, other.tag, NULL, 0);
 	ASSERT_LT(0, vol2);

@@ -200,6 +200,44 @@ OPTIONAL int only_file(struct cf_env *e, int nf, __u64 room, const char *fstype,
 	return cf_nf_file(nf, *vol, "file", NULL, 0, size, false);
 }
 
+/*
+ * An object of MB bytes that @job reads without a page cache, which would ask twice: its
+ * descriptor, or a negative errno.
+ */
+OPTIONAL int open_bare(struct cf_env *e, struct cf_nf_job *job, int *vol)
+{
+	struct cf_msg m;
+	int ret;
+
+	*vol = cf_nf_volume(job->nf, "bare", e->tag, NULL, 0);
+	if (*vol < 0)
+		return *vol;
+	job->cookie = cf_nf_cookie_advice(job->nf, *vol, "file", 4, NULL, 0, MB,
+					  CF_ADV_WANT_CACHE_SIZE);
+	if (job->cookie < 0)
+		return job->cookie;
+	ret = cf_nf_attach(job->nf, job->cookie, false);
+	if (!ret)
+		ret = cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG);
+	if (!ret)
+		ret = cf_copen(e->dev, m.hdr.msg_id, MB);
+	return ret ? ret : cf_open_fd(&m);
+}
+
+/* Directories, names and a device for another cache than that of @e: 0 or a negative errno. */
+OPTIONAL int env_beside(struct cf_env *other, const struct cf_env *e)
+{
+	*other = *e;
+	strcat(other->dir, "-two");
+	strcat(other->mnt, "-two");
+	strcat(other->tag, "-two");
+	strcat(other->volume, "-two");
+	if (mkdir(other->dir, 0700) || mkdir(other->mnt, 0755))
+		return -errno;
+	other->dev = cf_device();
+	return other->dev < 0 ? other->dev : 0;
+}
+
 /* A reader of single pages, so that each READ is exactly what is missing. */
 OPTIONAL int start_read(struct cf_env *e, struct cf_reader *r, const char *name,
 			__u64 seed, __u64 off, __u64 len)

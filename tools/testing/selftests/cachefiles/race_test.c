@@ -713,27 +713,6 @@ TEST_F(race, looked_during_a_failed_fill)
 	EXPECT_EQ(4096, reader_outcome(&r));
 }
 
-/* An object that is read without a page cache, which would ask twice: its descriptor. */
-static int open_bare(struct cf_env *e, struct cf_nf_job *job, int *vol)
-{
-	struct cf_msg m;
-	int ret;
-
-	*vol = cf_nf_volume(job->nf, "bare", e->tag, NULL, 0);
-	if (*vol < 0)
-		return *vol;
-	job->cookie = cf_nf_cookie_advice(job->nf, *vol, "file", 4, NULL, 0, MB,
-					  CF_ADV_WANT_CACHE_SIZE);
-	if (job->cookie < 0)
-		return job->cookie;
-	ret = cf_nf_attach(job->nf, job->cookie, false);
-	if (!ret)
-		ret = cf_expect(e->dev, &m, CACHEFILES_OP_OPEN, LONG);
-	if (!ret)
-		ret = cf_copen(e->dev, m.hdr.msg_id, MB);
-	return ret ? ret : cf_open_fd(&m);
-}
-
 static int close_bare(const struct cf_nf_job *job, int vol, int fd)
 {
 	int ret = cf_nf_detach(job->nf, job->cookie, false);
@@ -745,6 +724,23 @@ static int close_bare(const struct cf_nf_job *job, int vol, int fd)
 	return ret;
 }
 
+/* Have @job read by @r, whose READ is @m, and fill that at @c->off before a write fails there. */
+static void bring_and_take_away(struct __test_metadata *_metadata, struct cf_env *e,
+				struct cf_nf_job *job, struct call *c, struct cf_reader *r,
+				struct cf_msg *m)
+{
+	int failed, ret;
+
+	ASSERT_EQ(0, cf_child_with(r, job->nf, cf_nf_read_granule, job));
+	ASSERT_EQ(0, cf_expect(e->dev, m, CACHEFILES_OP_READ, LONG));
+	failed = start_failing_fill(c);
+	ASSERT_LE(0, failed);
+	ASSERT_EQ(4096, cf_fill(c->fd, 1, c->off, 4096, MB));
+	EXPECT_EQ(0, cf_delay_go(failed));
+	ASSERT_EQ(0, cf_task_wait(&c->task, &ret, PROMPT));
+	EXPECT_GT(0, ret);
+}
+
 /*
  * Two fill what a READ asks for, and the write that fails takes away what the other has
  * brought: it is asked for again, once.
@@ -754,9 +750,9 @@ TEST_F(race, brought_and_taken_away)
 	struct cf_nf_job job = { .nf = cf_nf_open(), .seed = 1 };
 	struct call c = { .seed = 1 };
 	struct cf_env *e = &self->e;
-	int failed, ret, vol;
 	struct cf_reader r;
 	struct cf_msg m;
+	int vol;
 
 	if (job.nf < 0)
 		SKIP(return, CF_NO_NETFS);
@@ -767,14 +763,7 @@ TEST_F(race, brought_and_taken_away)
 	for (int served = 1; served >= 0; served--) {
 		job.off = served * MB / 2;
 		c.off = job.off;
-		ASSERT_EQ(0, cf_child_with(&r, job.nf, cf_nf_read_granule, &job));
-		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-		failed = start_failing_fill(&c);
-		ASSERT_LE(0, failed);
-		ASSERT_EQ(4096, cf_fill(c.fd, 1, c.off, 4096, MB));
-		EXPECT_EQ(0, cf_delay_go(failed));
-		ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
-		EXPECT_GT(0, ret);
+		bring_and_take_away(_metadata, e, &job, &c, &r, &m);
 		EXPECT_EQ(0, cf_cread(c.fd, m.hdr.msg_id));
 		ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
 		EXPECT_EQ(c.off, cf_rd(&m)->off);
@@ -807,7 +796,7 @@ TEST_F(race, taken_away_beside_another_read)
 	struct call c = { .seed = 1 };
 	struct cf_env *e = &self->e;
 	struct cf_reader r, other;
-	int failed, trap, ret, vol;
+	int trap, ret, vol;
 	struct cf_task answering;
 	struct cf_msg m, m2;
 	struct answer a;
@@ -822,15 +811,7 @@ TEST_F(race, taken_away_beside_another_read)
 	far.off = MB / 2;
 	ASSERT_EQ(0, cf_child_with(&other, job.nf, cf_nf_read_granule, &far));
 	ASSERT_EQ(0, cf_expect(e->dev, &m2, CACHEFILES_OP_READ, LONG));
-	ASSERT_EQ(0, cf_child_with(&r, job.nf, cf_nf_read_granule, &job));
-	ASSERT_EQ(0, cf_expect(e->dev, &m, CACHEFILES_OP_READ, LONG));
-	failed = start_failing_fill(&c);
-	ASSERT_LE(0, failed);
-	ASSERT_EQ(4096, cf_fill(c.fd, 1, 0, 4096, MB));
-	EXPECT_EQ(0, cf_delay_go(failed));
-	ASSERT_EQ(0, cf_task_wait(&c.task, &ret, PROMPT));
-	EXPECT_GT(0, ret);
-
+	bring_and_take_away(_metadata, e, &job, &c, &r, &m);
 	trap = cf_delay_arm("enqueue", 0);
 	ASSERT_LE(0, trap);
 	a = (struct answer) { c.fd, m.hdr.msg_id };
@@ -892,23 +873,6 @@ TEST_F(race, reaped_while_another_one_looks)
 	EXPECT_LE(0, cf_env_umount(e, PROMPT));
 }
 
-/* A cache of its own beside that of @e, with a mount. */
-static int beside(struct cf_env *other, const struct cf_env *e)
-{
-	int ret;
-
-	*other = *e;
-	strcat(other->dir, "-two");
-	strcat(other->mnt, "-two");
-	strcat(other->tag, "-two");
-	strcat(other->volume, "-two");
-	if (mkdir(other->dir, 0700) || mkdir(other->mnt, 0755))
-		return -errno;
-	other->dev = cf_device();
-	ret = other->dev < 0 ? other->dev : cf_env_bind(other);
-	return ret ? ret : cf_env_mount(other);
-}
-
 /* Whom it waits for reads from the same cache: the disk of another one may hang. */
 TEST_F(race, failed_fill_beside_a_read)
 {
@@ -920,7 +884,9 @@ TEST_F(race, failed_fill_beside_a_read)
 
 	if (cf_error_injection(0))
 		SKIP(return, CF_NO_INJECTION);
-	ASSERT_EQ(0, beside(&other, e));
+	ASSERT_EQ(0, env_beside(&other, e));
+	ASSERT_EQ(0, cf_env_bind(&other));
+	ASSERT_EQ(0, cf_env_mount(&other));
 	fd = open_object(e, &r, "file", MB, &m);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(4096, cf_fill(fd, 1, 0, 4096, MB));

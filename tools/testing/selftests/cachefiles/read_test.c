@@ -652,7 +652,6 @@ TEST_F(ondemand, d54_end_of_a_large_file)
 	EXPECT_EQ(-1, res.bad);
 }
 
-/* What the daemon puts behind the end of the file is never shown, nor in a mapping. */
 static int find_rubbish(const char *path, void *arg)
 {
 	int *odd = arg, fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -665,6 +664,7 @@ static int find_rubbish(const char *path, void *arg)
 	return 0;
 }
 
+/* What the daemon puts behind the end of the file is never shown, nor in a mapping. */
 TEST_F(ondemand, d54_rubbish_behind_the_end)
 {
 	struct cf_env *e = &self->e;

@@ -464,14 +464,8 @@ TEST_F(follow, killed)
 	int dev = self->e.dev, fd, vol;
 	struct cf_msg m, rd;
 
-	vol = cf_nf_volume(o.nf, self->e.volume, self->e.tag, NULL, 0);
-	ASSERT_LT(0, vol);
-	o.cookie = cf_nf_cookie_advice(o.nf, vol, "file", 4, NULL, 0, MB, CF_ADV_WANT_CACHE_SIZE);
-	ASSERT_LT(0, o.cookie);
-	ASSERT_EQ(0, cf_nf_attach(o.nf, o.cookie, false));
-	ASSERT_EQ(0, cf_expect(dev, &m, CACHEFILES_OP_OPEN, LONG));
-	ASSERT_EQ(0, cf_copen(dev, m.hdr.msg_id, MB));
-	fd = cf_open_fd(&m);
+	fd = open_bare(&self->e, &o, &vol);
+	ASSERT_LE(0, fd);
 	if (variant->state != OPEN)
 		close(fd);
 
